@@ -1,0 +1,64 @@
+// Goldfish real-time clock, `google,goldfish-rtc`: wall-clock nanoseconds and one alarm.
+//
+// Implements: "Goldfish Virtual Hardware", section "Goldfish timer", in the form that Linux's
+// drivers/rtc/rtc-goldfish.c drives.
+//
+// Untrusted input: every register write, its offset and its size.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "base/clock.h"
+#include "base/interrupt.h"
+#include "memory/mmio.h"
+
+namespace wirt::devices::hardware {
+
+class GoldfishRtc final : public memory::MmioDevice {
+  public:
+    static constexpr u64 region_size = 0x1000;
+
+    GoldfishRtc(std::string name, Clock& clock, InterruptLine line);
+
+    // The Clock::now_ns() at which the armed alarm is due (possibly past); nullopt when none is armed.
+    // Any thread, no lock needed.
+    std::optional<u64> next_deadline_ns() const;
+    // Fires the alarm when it is due. Called by the board at or after next_deadline_ns(), without mutex().
+    void poll();
+    // Called with mutex() held whenever next_deadline_ns() changed through the guest.
+    void on_change(std::function<void()> listener) { listener_ = std::move(listener); }
+
+    std::string_view name() const override { return name_; }
+    std::span<const memory::Register> registers() const override;
+    u64 read(u64 offset, unsigned size) override;
+    void write(u64 offset, unsigned size, u64 value) override;
+    void reset() override;
+    void visit_state(StateVisitor& v) override;
+
+  private:
+    static constexpr u64 never = ~u64{0};
+
+    u64 time_ns() const { return clock_.wall_ns() + time_offset_; }
+    u64 deadline() const;
+    void alarm_changed();
+    void fire_if_due();
+    void update_line() const;
+
+    const std::string name_;
+    Clock& clock_;
+    const InterruptLine line_;
+    std::function<void()> listener_;
+    std::atomic<u64> deadline_{never};
+
+    u64 time_offset_ = 0;  // modulo 2^64: what the guest's writes added to the wall clock
+    u32 time_high_ = 0;    // latched by a read of TIME_LOW
+    u64 alarm_ns_ = 0;
+    bool alarm_armed_ = false;
+    bool interrupt_enabled_ = false;
+    bool interrupt_pending_ = false;
+};
+
+}  // namespace wirt::devices::hardware

@@ -1,0 +1,72 @@
+// The device tree of the `virt` board, built from a plain description.
+//
+// Implements: Devicetree Specification 0.4 and the bindings that Linux documents for each node's
+// `compatible`; addresses and interrupt numbers come from the caller's description, whose defaults are the
+// board's.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/types.h"
+
+namespace wirt::firmware {
+
+struct AddressRange {
+    u64 base = 0;
+    u64 size = 0;
+};
+
+// A device with one register region and one interrupt of the PLIC.
+struct DeviceNode {
+    AddressRange reg;
+    u32 interrupt = 0;
+};
+
+struct PcieNode {
+    AddressRange ecam{0x3000'0000, 0x1000'0000};
+    AddressRange io{0x0300'0000, 0x1'0000};  // CPU address; bus address 0
+    AddressRange mmio32{0x4000'0000, 0x4000'0000};
+    AddressRange mmio64{0x4'0000'0000, 0x4'0000'0000};
+    u32 first_interrupt = 32;  // INTA of device 0; four in a row, swizzled (PCI-to-PCI Bridge 1.2, 9.1)
+};
+
+struct BoardDescription {
+    AddressRange memory{0x8000'0000, 0};
+    unsigned harts = 1;
+    u32 timebase_hz = 10'000'000;
+
+    // Of every hart: "i", "m", ..., "zicsr", ...; in any order. The legacy `riscv,isa` is composed from it.
+    std::vector<std::string> isa_extensions;
+    std::string mmu_type = "riscv,sv57";
+    u32 cache_block_size = 64;  // Zicbom, Zicbop, Zicboz
+
+    AddressRange plic{0x0c00'0000, 0x60'0000};
+    u32 plic_sources = 95;  // riscv,ndev: the highest source
+    // The ACLINT is for M-mode: leave it out where the monitor serves the SBI.
+    std::optional<AddressRange> aclint;
+    std::optional<DeviceNode> uart = DeviceNode{{0x1000'0000, 0x100}, 10};
+    u32 uart_clock_hz = 3'686'400;
+    std::optional<DeviceNode> rtc = DeviceNode{{0x10'1000, 0x1000}, 11};
+    std::optional<AddressRange> test = AddressRange{0x10'0000, 0x1000};
+    unsigned virtio_mmio_slots = 8;  // slot n: base + n * 0x1000, interrupt 1 + n
+    u64 virtio_mmio_base = 0x1000'1000;
+    std::optional<PcieNode> pcie = PcieNode{};
+    // mhpmcounter3.. that can be programmed, as a mask of counter numbers; no value: no pmu node.
+    std::optional<u32> pmu_counters = 0;
+
+    // /chosen
+    std::string bootargs;
+    std::optional<AddressRange> initrd;
+    std::vector<u8> rng_seed;
+};
+
+// Throws ConfigError when the description names no hart or no memory.
+std::vector<u8> build_board_tree(const BoardDescription& board);
+
+// The `riscv,isa` string of a 64-bit hart: single letters in the canonical order of the unprivileged
+// specification's chapter "ISA Extension Naming Conventions", then the others, joined by underscores.
+std::string legacy_isa_string(const std::vector<std::string>& extensions);
+
+}  // namespace wirt::firmware
