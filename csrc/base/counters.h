@@ -1,0 +1,32 @@
+// What every device counts about its own work, so that two devices of a kind can be compared: exits come from
+// the bus (memory/mmio.h), the rest from here. Counters are measurements of the host, not guest state: they
+// are in no snapshot and no state hash.
+#pragma once
+
+#include <atomic>
+
+#include "base/types.h"
+
+namespace wirt {
+
+struct DeviceCounters {
+    std::atomic<u64> operations{0};              // requests, frames or console transfers completed
+    std::atomic<u64> bytes_moved{0};             // payload between the guest and what stands behind the device
+    std::atomic<u64> bytes_copied{0};            // of these, bytes the monitor itself copied, once a copy
+    std::atomic<u64> notifications_received{0};  // doorbells the guest rang
+    std::atomic<u64> interrupts_raised{0};       // times the device asked for the guest's attention
+
+    // Counting orders nothing.
+    static void add(std::atomic<u64>& counter, u64 amount = 1) {
+        counter.fetch_add(amount, std::memory_order_relaxed);
+    }
+};
+
+// A device with counters; the board finds it by dynamic_cast from MmioDevice.
+class CountedDevice {
+  public:
+    virtual ~CountedDevice() = default;
+    virtual const DeviceCounters& counters() const = 0;
+};
+
+}  // namespace wirt
