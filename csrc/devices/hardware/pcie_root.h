@@ -1,0 +1,77 @@
+// The PCIe host bridge of the `virt` board: ECAM, INTx swizzle, the windows that BARs decode in.
+//
+// Implements: PCI Express Base 3.1, 7.2.2 (ECAM); PCI-to-PCI Bridge Architecture 1.2, 9.1 (interrupt
+// binding); what Linux's `pci-host-ecam-generic` expects. The identity 1b36:0008 and the windows are those
+// of QEMU's hw/riscv/virt.c and hw/pci-host/gpex.c. BARs start unassigned: the firmware or the operating
+// system places them.
+//
+// Only bus 0 exists, with one function a slot. A configuration read where no function is gives all ones.
+//
+// Untrusted input: every access to configuration space.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <vector>
+
+#include "devices/hardware/pci_device.h"
+#include "memory/address_space.h"
+
+namespace wirt::devices::hardware {
+
+// CPU addresses. Memory has the same address on the bus; I/O address 0 is at the start of its window.
+struct PcieWindow {
+    u64 base;
+    u64 size;
+};
+struct PcieWindows {
+    PcieWindow ecam{0x3000'0000, 0x1000'0000};
+    PcieWindow io{0x0300'0000, 0x1'0000};
+    PcieWindow mmio32{0x4000'0000, 0x4000'0000};
+    PcieWindow mmio64{0x4'0000'0000, 0x4'0000'0000};
+};
+
+class PcieRoot final : public memory::MmioDevice, private PciBus {
+  public:
+    static constexpr unsigned slot_count = 32;
+
+    // Maps its ECAM into `bus`. `intx` are the lines of INTA..INTD of slot 0. Without `messages` every MSI is
+    // dropped, as on a board without a message controller.
+    PcieRoot(memory::AddressSpace& bus, memory::GuestRam& ram, std::array<InterruptLine, 4> intx,
+             MessageSink* messages, PcieWindows windows = {});
+    ~PcieRoot() override;
+
+    // Slot 1..31; 0 is the host bridge. ConfigError when the slot is taken or does not exist. Only while no
+    // hart runs.
+    void attach(unsigned slot, std::unique_ptr<PciDevice> device);
+    // Null when the slot is empty.
+    PciDevice* device(unsigned slot) const { return slot < slot_count ? slots_[slot].get() : nullptr; }
+
+    std::string_view name() const override { return "pcie-root"; }
+    std::span<const memory::Register> registers() const override;
+    u64 read(u64 offset, unsigned size) override;
+    void write(u64 offset, unsigned size, u64 value) override;
+    void reset() override;
+    void visit_state(StateVisitor& v) override;
+
+  private:
+    memory::GuestRam& ram() override { return ram_; }
+    void set_intx(unsigned slot, unsigned pin, bool level) override;
+    bool send_message(u64 address, u32 data) override;
+    void add_bar(memory::MmioDevice& target, u64 size) override;
+    void move_bar(memory::MmioDevice& target, BarKind kind, u64 size,
+                  std::optional<u64> bus_address) override;
+
+    PciDevice* function_at(u64 offset) const;
+
+    memory::AddressSpace& bus_;
+    memory::GuestRam& ram_;
+    const std::array<InterruptLine, 4> intx_;
+    MessageSink* const messages_;
+    const PcieWindows windows_;
+    std::array<std::unique_ptr<PciDevice>, slot_count> slots_;
+    std::mutex intx_mutex_;
+    std::array<u32, 4> asserted_{};  // a line is the OR of the slots wired to it, one bit a slot
+};
+
+}  // namespace wirt::devices::hardware
