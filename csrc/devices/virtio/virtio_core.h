@@ -1,0 +1,157 @@
+// The part of a virtio device that every transport shares (virtio 1.2, chapter 2 and 3.1): device status,
+// feature negotiation, queues, configuration space, notifications, reset. A transport is a set of registers
+// over this.
+//
+// Reset and work in flight. A buffer popped from a queue may be the target of host I/O that cannot be called
+// back, and a driver may reuse its memory as soon as a reset is complete. So a chain counts as in flight from
+// pop to push, and a reset is complete only when none is: until then the status register keeps its old,
+// non-zero value (2.4.1: the driver takes the reset as complete when it reads 0). Linux's virtio-mmio driver
+// does not poll, so reading or writing the status first waits for the stragglers, but for no longer than
+// `settle_limit`; a driver that goes on regardless finds its writes ignored and gives up. From the moment
+// reset is written nothing is popped, and a chain of the old incarnation, told by its epoch, is not pushed
+// into the ring. Taking one queue out of service (QueueReady = 0) follows the same rule.
+//
+// Untrusted input: all values written by the driver.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <vector>
+
+#include "devices/virtio/virtqueue.h"
+
+namespace wirt::devices::virtio {
+
+class VirtioDevice;
+
+// Device status bits (2.1).
+inline constexpr u8 status_acknowledge = 1;
+inline constexpr u8 status_driver = 2;
+inline constexpr u8 status_driver_ok = 4;
+inline constexpr u8 status_features_ok = 8;
+inline constexpr u8 status_device_needs_reset = 64;
+inline constexpr u8 status_failed = 128;
+
+// Reserved feature bits (chapter 6).
+inline constexpr u64 feature_indirect_desc = u64{1} << 28;
+inline constexpr u64 feature_event_idx = u64{1} << 29;
+inline constexpr u64 feature_version_1 = u64{1} << 32;
+
+// Which of a driver's interrupts a device raises (2.3); bits of the MMIO InterruptStatus and of the PCI ISR.
+inline constexpr u8 isr_used_buffer = 1;
+inline constexpr u8 isr_config_change = 2;
+
+class VirtioCore {
+  public:
+    static constexpr std::chrono::milliseconds settle_limit{100};
+
+    // What a transport does to interrupt the driver: `queue` is meaningful for isr_used_buffer.
+    using Interrupt = std::function<void(u8 reason, unsigned queue)>;
+
+    // `mutex` is the device mutex; unless said otherwise, everything below is called with it held.
+    VirtioCore(VirtioDevice& device, const memory::DmaView& dma, std::mutex& mutex, Interrupt interrupt);
+
+    // --- for transports ---
+
+    u64 offered_features() const { return offered_; }
+    u64 driver_features() const { return accepted_; }
+    void set_driver_features(u64 features);
+    u8 status();
+    void set_status(u8 value);
+    unsigned queue_count() const { return static_cast<unsigned>(queues_.size()); }
+    // Configuration of a queue; null when there is none of that number.
+    const QueueConfig* queue_config(unsigned queue) const;
+    u16 queue_size_max(unsigned queue) const;
+    bool queue_ready(unsigned queue);
+    void set_queue_size(unsigned queue, u16 size);
+    // Changes one area of a queue that is not ready: `area` points into QueueConfig.
+    void set_queue_area(unsigned queue, u64 QueueConfig::*area, u64 address);
+    void set_queue_ready(unsigned queue, bool ready);
+    void notify(unsigned queue);
+    u64 read_config(u64 offset, unsigned size) const;
+    void write_config(u64 offset, unsigned size, u64 value);
+    u32 config_generation() const { return config_generation_; }
+    // Power-on reset, with the device at rest.
+    void power_on_reset();
+
+    // --- for devices ---
+
+    std::mutex& mutex() { return mutex_; }
+    // DRIVER_OK, healthy, not paused: the only state in which queues move.
+    bool live() const { return running_ && !paused_; }
+    bool negotiated(u64 feature) const { return (accepted_ & feature) == feature; }
+    bool has_queue(unsigned queue) const { return running_ && queue < queues_.size() && queues_[queue].ring; }
+    // Takes the next buffer of a queue. False when there is none, when the device is not live, and when the
+    // ring turned out to be broken, which puts the device into DEVICE_NEEDS_RESET.
+    bool pop(unsigned queue, Chain& out);
+    void unpop(unsigned queue, const Chain& chain);
+    // Gives a buffer back without a notification; false when it belongs to a past incarnation. `touched` is
+    // how many bytes from the start of the writable part may have changed, when that is more than `written`.
+    bool push(unsigned queue, const Chain& chain, u32 written, u64 touched = 0);
+    // The same for several at once: the driver sees none or all.
+    bool push(unsigned queue, std::span<const Chain> chains, std::span<const u32> written);
+    // Raises the used buffer notification unless the driver suppressed it.
+    void notify_driver(unsigned queue);
+    void suppress_notifications(unsigned queue);
+    bool request_notifications(unsigned queue);
+    u16 queue_size(unsigned queue) const { return queues_[queue].config.size; }
+    // The configuration space changed by itself (2.5, 2.3): new generation, interrupt.
+    void config_changed();
+    // The driver broke a rule that leaves no other way (2.1.2). `reason` is a literal.
+    void needs_reset(const char* reason);
+
+    // --- for the machine ---
+
+    // Stops queues from moving; tasks under way finish their current buffer. With Executor::drain the device
+    // is at rest.
+    void pause() { paused_ = true; }
+    void unpause() { paused_ = false; }
+    bool paused() const { return paused_; }
+    // Why the device needs a reset; null when it does not.
+    const char* fault() const { return fault_; }
+    // With the device at rest.
+    void visit_state(StateVisitor& v);
+
+  private:
+    struct Queue {
+        QueueConfig config;
+        bool ready = false;
+        u64 epoch = 0;
+        unsigned in_flight = 0;
+        std::unique_ptr<VirtQueue> ring;  // from DRIVER_OK on
+    };
+
+    bool in_flight() const;
+    bool resetting() const { return reset_requested_; }
+    void begin_reset();
+    void complete_reset();
+    // Waits, with the mutex released, for in-flight chains; see the head of this file.
+    template <typename Done>
+    void settle(Done done);
+    void landed(Queue& queue);
+    void start();
+    void retire(Queue& queue);
+    Queue* configurable(unsigned queue);
+    std::unique_ptr<VirtQueue> make_ring(const QueueConfig& config) const;
+
+    VirtioDevice& device_;
+    const memory::DmaView dma_;
+    std::mutex& mutex_;
+    std::condition_variable landed_;
+    const Interrupt interrupt_;
+    const u64 offered_;
+    u64 accepted_ = 0;
+    u8 status_ = 0;
+    bool running_ = false;
+    bool paused_ = false;
+    bool reset_requested_ = false;
+    u32 config_generation_ = 0;
+    const char* fault_ = nullptr;
+    std::vector<Queue> queues_;
+};
+
+}  // namespace wirt::devices::virtio
