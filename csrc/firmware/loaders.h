@@ -33,6 +33,10 @@ enum class RawBinary : u8 { refuse, allow };
 LoadedImage load_kernel(memory::GuestRam& ram, std::span<const u8> image, const std::string& name,
                         u64 load_base, RawBinary raw = RawBinary::refuse);
 
+// ImageError when the two (say, a firmware and the kernel it starts) overlap.
+void check_apart(const LoadedImage& a, const std::string& a_name, const LoadedImage& b,
+                 const std::string& b_name);
+
 // Page-aligned addresses at which nothing overlaps: the device tree at the top of memory, the initrd right
 // below it, both above the kernel's end. ImageError when memory is too small.
 u64 place_dtb(const memory::GuestRam& ram, const LoadedImage& kernel, u64 size);

@@ -1,7 +1,7 @@
 // NS16550A universal asynchronous receiver/transmitter with FIFOs.
 //
 // Implements: National Semiconductor PC16550D data sheet (June 1995), section 8 "Registers", all twelve of
-// them, the prioritised interrupts of table IV, the FIFO modes of 8.11/8.12 and the loopback of 8.7.
+// them, the prioritised interrupts of table IV, the FIFO modes of 8.10 and 8.11 and the loopback of 8.7.
 // The line is infinitely fast: a byte written to THR has left at once, and the character time-out counts as
 // elapsed as soon as the sender has nothing more. The baud rate is stored and otherwise ignored.
 //

@@ -1,0 +1,308 @@
+#include "firmware/board_tree.h"
+
+#include <algorithm>
+#include <cstdio>
+
+#include "base/error.h"
+#include "firmware/fdt.h"
+
+namespace wirt::firmware {
+
+namespace {
+
+// RISC-V privileged specification, "mip": the causes that the cpu interrupt controller's cell names.
+constexpr u32 irq_machine_software = 3, irq_machine_timer = 7;
+constexpr u32 irq_supervisor_external = 9, irq_machine_external = 11;
+
+// What the finisher takes (sifive,test0).
+constexpr u32 test_poweroff = 0x5555, test_reboot = 0x7777;
+
+// SBI PMU event numbers (SBI 2.0, 11.1).
+constexpr u32 SBI_PMU_HW_CPU_CYCLES = 1, SBI_PMU_HW_INSTRUCTIONS = 2;
+
+u32 high(u64 value) {
+    return static_cast<u32>(value >> 32);
+}
+u32 low(u64 value) {
+    return static_cast<u32>(value);
+}
+
+std::string unit_name(const char* name, u64 address) {
+    char text[64];
+    std::snprintf(text, sizeof text, "%s@%llx", name, static_cast<unsigned long long>(address));
+    return text;
+}
+
+bool contains(const std::vector<std::string>& list, const char* item) {
+    return std::find(list.begin(), list.end(), item) != list.end();
+}
+
+class BoardTree {
+  public:
+    explicit BoardTree(const BoardDescription& board) : board_(board) {
+        for (unsigned hart = 0; hart < board.harts; ++hart) hart_interrupts_.push_back(tree_.new_phandle());
+        plic_ = tree_.new_phandle();
+    }
+
+    std::vector<u8> build() {
+        tree_.begin_node("");
+        tree_.property("#address-cells", u32{2});
+        tree_.property("#size-cells", u32{2});
+        tree_.property("compatible", "riscv-virtio");
+        tree_.property("model", "riscv-virtio,wirt");
+        chosen();
+        if (board_.uart) {
+            tree_.begin_node("aliases");
+            tree_.property("serial0", uart_path());
+            tree_.end_node();
+        }
+        memory();
+        cpus();
+        if (board_.pmu_counters) pmu();
+        soc();
+        if (board_.test) {
+            syscon("poweroff", "syscon-poweroff", test_poweroff);
+            syscon("reboot", "syscon-reboot", test_reboot);
+        }
+        tree_.end_node();
+        return tree_.finish();
+    }
+
+  private:
+    std::string uart_path() const { return "/soc/" + unit_name("serial", board_.uart->reg.base); }
+
+    void reg(const AddressRange& range) {
+        tree_.property("reg", {high(range.base), low(range.base), high(range.size), low(range.size)});
+    }
+
+    void interrupt(u32 source) {
+        tree_.property("interrupt-parent", plic_);
+        tree_.property("interrupts", source);
+    }
+
+    void chosen() {
+        tree_.begin_node("chosen");
+        if (!board_.bootargs.empty()) tree_.property("bootargs", board_.bootargs);
+        if (board_.uart) tree_.property("stdout-path", uart_path());
+        if (board_.initrd) {
+            tree_.property("linux,initrd-start", board_.initrd->base);
+            tree_.property("linux,initrd-end", board_.initrd->base + board_.initrd->size);
+        }
+        if (!board_.rng_seed.empty()) tree_.property_bytes("rng-seed", board_.rng_seed);
+        tree_.end_node();
+    }
+
+    void memory() {
+        tree_.begin_node(unit_name("memory", board_.memory.base));
+        tree_.property("device_type", "memory");
+        reg(board_.memory);
+        tree_.end_node();
+    }
+
+    void cpus() {
+        tree_.begin_node("cpus");
+        tree_.property("#address-cells", u32{1});
+        tree_.property("#size-cells", u32{0});
+        tree_.property("timebase-frequency", board_.timebase_hz);
+        std::vector<u32> cpu_phandles;
+        for (unsigned hart = 0; hart < board_.harts; ++hart) {
+            cpu_phandles.push_back(tree_.new_phandle());
+            cpu(hart, cpu_phandles.back());
+        }
+        tree_.begin_node("cpu-map");
+        tree_.begin_node("cluster0");
+        for (unsigned hart = 0; hart < board_.harts; ++hart) {
+            tree_.begin_node("core" + std::to_string(hart));
+            tree_.property("cpu", cpu_phandles[hart]);
+            tree_.end_node();
+        }
+        tree_.end_node();
+        tree_.end_node();
+        tree_.end_node();
+    }
+
+    void cpu(unsigned hart, u32 phandle) {
+        tree_.begin_node(unit_name("cpu", hart));
+        tree_.phandle_property(phandle);
+        tree_.property("device_type", "cpu");
+        tree_.property("reg", u32{hart});
+        tree_.property("status", "okay");
+        tree_.property("compatible", "riscv");
+        tree_.property("riscv,isa", legacy_isa_string(board_.isa_extensions));
+        tree_.property("riscv,isa-base", "rv64i");
+        tree_.property("riscv,isa-extensions", board_.isa_extensions);
+        tree_.property("mmu-type", board_.mmu_type);
+        for (const char* kind : {"cbom", "cbop", "cboz"}) {
+            if (!contains(board_.isa_extensions, (std::string("zi") + kind).c_str())) continue;
+            tree_.property("riscv," + std::string(kind) + "-block-size", board_.cache_block_size);
+        }
+        tree_.begin_node("interrupt-controller");
+        tree_.phandle_property(hart_interrupts_[hart]);
+        tree_.property("compatible", "riscv,cpu-intc");
+        tree_.property("interrupt-controller");
+        tree_.property("#interrupt-cells", u32{1});
+        tree_.property("#address-cells", u32{0});
+        tree_.end_node();
+        tree_.end_node();
+    }
+
+    // For M-mode firmware, which serves the SBI's PMU extension from it.
+    void pmu() {
+        constexpr u32 cycle = 1u << 0, instret = 1u << 2;
+        const u32 programmable = *board_.pmu_counters;
+        tree_.begin_node("pmu");
+        tree_.property("compatible", "riscv,pmu");
+        tree_.property("riscv,event-to-mhpmcounters",
+                       {SBI_PMU_HW_CPU_CYCLES, SBI_PMU_HW_CPU_CYCLES, programmable | cycle,
+                        SBI_PMU_HW_INSTRUCTIONS, SBI_PMU_HW_INSTRUCTIONS, programmable | instret});
+        tree_.end_node();
+    }
+
+    void syscon(const char* node, const char* compatible, u32 value) {
+        tree_.begin_node(node);
+        tree_.property("compatible", compatible);
+        tree_.property("regmap", test_);
+        tree_.property("offset", u32{0});
+        tree_.property("value", value);
+        tree_.end_node();
+    }
+
+    void soc() {
+        tree_.begin_node("soc");
+        tree_.property("#address-cells", u32{2});
+        tree_.property("#size-cells", u32{2});
+        tree_.property("compatible", "simple-bus");
+        tree_.property("ranges");
+        if (board_.test) test();
+        if (board_.rtc) device("rtc", "google,goldfish-rtc", *board_.rtc);
+        if (board_.aclint) aclint();
+        plic();
+        if (board_.uart) uart();
+        for (unsigned slot = 0; slot < board_.virtio_mmio_slots; ++slot) {
+            device("virtio_mmio", "virtio,mmio",
+                   {{board_.virtio_mmio_base + slot * u64{0x1000}, 0x1000}, 1 + slot});
+        }
+        if (board_.pcie) pcie(*board_.pcie);
+        tree_.end_node();
+    }
+
+    void device(const char* node, const char* compatible, const DeviceNode& description) {
+        tree_.begin_node(unit_name(node, description.reg.base));
+        tree_.property("compatible", compatible);
+        reg(description.reg);
+        interrupt(description.interrupt);
+        tree_.end_node();
+    }
+
+    void test() {
+        test_ = tree_.new_phandle();
+        tree_.begin_node(unit_name("test", board_.test->base));
+        tree_.phandle_property(test_);
+        tree_.property("compatible", std::vector<std::string>{"sifive,test1", "sifive,test0", "syscon"});
+        reg(*board_.test);
+        tree_.end_node();
+    }
+
+    void uart() {
+        tree_.begin_node(unit_name("serial", board_.uart->reg.base));
+        tree_.property("compatible", "ns16550a");
+        reg(board_.uart->reg);
+        interrupt(board_.uart->interrupt);
+        tree_.property("clock-frequency", board_.uart_clock_hz);
+        tree_.end_node();
+    }
+
+    void interrupts_extended(u32 first, u32 second) {
+        std::vector<u32> cells;
+        for (const u32 hart : hart_interrupts_) cells.insert(cells.end(), {hart, first, hart, second});
+        tree_.property("interrupts-extended", cells);
+    }
+
+    void aclint() {
+        tree_.begin_node(unit_name("clint", board_.aclint->base));
+        tree_.property("compatible", std::vector<std::string>{"sifive,clint0", "riscv,clint0"});
+        reg(*board_.aclint);
+        interrupts_extended(irq_machine_software, irq_machine_timer);
+        tree_.end_node();
+    }
+
+    void plic() {
+        tree_.begin_node(unit_name("plic", board_.plic.base));
+        tree_.phandle_property(plic_);
+        tree_.property("compatible", std::vector<std::string>{"sifive,plic-1.0.0", "riscv,plic0"});
+        reg(board_.plic);
+        tree_.property("interrupt-controller");
+        tree_.property("#interrupt-cells", u32{1});
+        tree_.property("#address-cells", u32{0});
+        tree_.property("riscv,ndev", board_.plic_sources);
+        // The order of the pairs numbers the contexts.
+        interrupts_extended(irq_machine_external, irq_supervisor_external);
+        tree_.end_node();
+    }
+
+    // PCI Bus Binding to IEEE 1275-1994, 2.2.1.1 (phys.hi) and 12 ("ranges").
+    void pcie(const PcieNode& node) {
+        constexpr u32 space_io = 0x0100'0000, space_mmio32 = 0x0200'0000, space_mmio64 = 0x0300'0000;
+        const u32 buses = static_cast<u32>(node.ecam.size >> 20);  // 1 MiB of ECAM a bus
+        tree_.begin_node(unit_name("pci", node.ecam.base));
+        tree_.property("compatible", "pci-host-ecam-generic");
+        tree_.property("device_type", "pci");
+        tree_.property("linux,pci-domain", u32{0});
+        tree_.property("bus-range", {0, buses - 1});
+        tree_.property("dma-coherent");
+        reg(node.ecam);
+        tree_.property("#address-cells", u32{3});
+        tree_.property("#size-cells", u32{2});
+        tree_.property("#interrupt-cells", u32{1});
+
+        std::vector<u32> ranges;
+        auto range = [&](u32 space, u64 bus_address, const AddressRange& cpu) {
+            if (cpu.size == 0) return;
+            ranges.insert(ranges.end(), {space, high(bus_address), low(bus_address), high(cpu.base),
+                                         low(cpu.base), high(cpu.size), low(cpu.size)});
+        };
+        range(space_io, 0, node.io);
+        range(space_mmio32, node.mmio32.base, node.mmio32);
+        range(space_mmio64, node.mmio64.base, node.mmio64);
+        tree_.property("ranges", ranges);
+
+        // INTx of device d, pin p arrives at input (d + p - 1) mod 4.
+        std::vector<u32> map;
+        for (u32 device = 0; device < 4; ++device) {
+            for (u32 pin = 1; pin <= 4; ++pin) {
+                const u32 source = node.first_interrupt + (device + pin - 1) % 4;
+                map.insert(map.end(), {device << 11, 0, 0, pin, plic_, source});
+            }
+        }
+        tree_.property("interrupt-map", map);
+        tree_.property("interrupt-map-mask", {0x1800, 0, 0, 7});
+        tree_.end_node();
+    }
+
+    const BoardDescription& board_;
+    FdtWriter tree_;
+    std::vector<u32> hart_interrupts_;
+    u32 plic_ = 0;
+    u32 test_ = 0;
+};
+
+}  // namespace
+
+std::vector<u8> build_board_tree(const BoardDescription& board) {
+    if (board.harts == 0) throw ConfigError("a board needs at least one hart");
+    if (board.memory.size == 0) throw ConfigError("a board needs memory");
+    return BoardTree(board).build();
+}
+
+std::string legacy_isa_string(const std::vector<std::string>& extensions) {
+    std::string isa = "rv64";
+    for (const char letter : std::string_view("imafdqlcbkjtpvnh")) {
+        if (contains(extensions, std::string(1, letter).c_str())) isa += letter;
+    }
+    for (const std::string& extension : extensions) {
+        if (extension.size() > 1) isa += "_" + extension;
+    }
+    return isa;
+}
+
+}  // namespace wirt::firmware
