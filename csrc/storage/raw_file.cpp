@@ -1,0 +1,255 @@
+// Raw disk images and block-device files.
+//
+// Guest data goes between the caller's memory and the file in one preadv or pwritev, with no copy of ours.
+// Errors of opening are the host's mistakes and are exceptions; errors of a transfer are the guest's to see
+// and are returned.
+
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <climits>
+#include <cstring>
+#include <utility>
+
+#include "base/bits.h"
+#include "base/error.h"
+#include "storage/block_backend.h"
+#include "storage/overlay.h"
+#include "storage/spans.h"
+
+namespace wirt::storage {
+
+namespace {
+
+constexpr u64 sector_bytes = 512;
+
+class FileDescriptor {
+  public:
+    explicit FileDescriptor(int value) : value_(value) {}
+    ~FileDescriptor() {
+        if (value_ >= 0) ::close(value_);
+    }
+    FileDescriptor(FileDescriptor&& other) noexcept : value_(std::exchange(other.value_, -1)) {}
+    FileDescriptor(const FileDescriptor&) = delete;
+    FileDescriptor& operator=(const FileDescriptor&) = delete;
+    int get() const { return value_; }
+
+  private:
+    int value_;
+};
+
+[[noreturn]] void refuse(const std::string& path, const std::string& reason) {
+    throw StorageError("disk image " + path + ": " + reason);
+}
+
+// The file system or the kernel has no such operation, as opposed to: it failed.
+bool is_unsupported(int error) {
+    return error == EOPNOTSUPP || error == ENOSYS || error == EINVAL || error == ENOTTY;
+}
+
+class RawFile final : public BlockBackend {
+  public:
+    RawFile(FileDescriptor file, std::string path, u64 size, bool read_only)
+        : file_(std::move(file)), path_(std::move(path)), size_(size), read_only_(read_only) {}
+
+    u64 size() const override { return size_; }
+    bool read_only() const override { return read_only_; }
+    std::string describe() const override { return path_ + (read_only_ ? ", read-only" : ""); }
+
+    int read(u64 offset, std::span<const iovec> spans) override {
+        return transfer(offset, spans, [this](const iovec* v, int count, off_t at) {
+            return ::preadv(file_.get(), v, count, at);
+        });
+    }
+
+    int write(u64 offset, std::span<const iovec> spans) override {
+        if (read_only_) return EROFS;
+        return transfer(offset, spans, [this](const iovec* v, int count, off_t at) {
+            return ::pwritev(file_.get(), v, count, at);
+        });
+    }
+
+    int flush() override {
+        if (read_only_) return 0;
+        while (::fdatasync(file_.get()) != 0) {
+            if (errno == EINTR) continue;
+            // A special file with nothing to synchronise says so with EINVAL.
+            return errno == EINVAL ? 0 : errno;
+        }
+        return 0;
+    }
+
+    int discard(u64 offset, u64 length) override {
+        if (read_only_) return EROFS;
+        const int error = deallocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, can_punch_, offset, length);
+        // The content may stay as it was, so a file system without holes has done its part.
+        return is_unsupported(error) ? 0 : error;
+    }
+
+    int write_zeroes(u64 offset, u64 length, bool may_unmap) override {
+        if (read_only_) return EROFS;
+        int error = EOPNOTSUPP;
+        if (may_unmap) {
+            error = deallocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, can_punch_, offset, length);
+        }
+        if (is_unsupported(error)) {
+            error = deallocate(FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, can_zero_, offset, length);
+        }
+        return is_unsupported(error) ? write_zero_bytes(offset, length) : error;
+    }
+
+  private:
+    // Calls `move` until all spans are through: in pieces of IOV_MAX spans, and again where the host stopped
+    // early.
+    template <typename Move>
+    int transfer(u64 offset, std::span<const iovec> spans, Move&& move) {
+        std::array<iovec, IOV_MAX> rest;  // only for what is left of a span that was cut
+        std::size_t index = 0;
+        u64 within = 0;
+        for (;;) {
+            while (index < spans.size() && within == spans[index].iov_len) {
+                ++index;
+                within = 0;
+            }
+            if (index == spans.size()) return 0;
+            const std::size_t count = std::min<std::size_t>(spans.size() - index, IOV_MAX);
+            const iovec* from = spans.data() + index;
+            if (within != 0) {
+                std::copy_n(from, count, rest.begin());
+                rest[0].iov_base = static_cast<u8*>(rest[0].iov_base) + within;
+                rest[0].iov_len -= within;
+                from = rest.data();
+            }
+            const ssize_t moved = move(from, static_cast<int>(count), static_cast<off_t>(offset));
+            if (moved < 0) {
+                if (errno == EINTR) continue;
+                return errno;
+            }
+            // The disk's size was fixed when it was opened: the file must have been cut behind our back.
+            if (moved == 0) return EIO;
+            offset += static_cast<u64>(moved);
+            for (u64 left = static_cast<u64>(moved); left > 0;) {
+                const u64 step = std::min<u64>(left, spans[index].iov_len - within);
+                within += step;
+                left -= step;
+                if (within == spans[index].iov_len) {
+                    ++index;
+                    within = 0;
+                }
+            }
+        }
+    }
+
+    // fallocate, until the file system is known not to have it.
+    int deallocate(int mode, std::atomic<bool>& supported, u64 offset, u64 length) {
+        if (length == 0) return 0;
+        if (!supported.load(std::memory_order_relaxed)) return EOPNOTSUPP;
+        while (::fallocate(file_.get(), mode, static_cast<off_t>(offset), static_cast<off_t>(length)) != 0) {
+            if (errno == EINTR) continue;
+            if (errno == EOPNOTSUPP || errno == ENOSYS) supported.store(false, std::memory_order_relaxed);
+            return errno;
+        }
+        return 0;
+    }
+
+    int write_zero_bytes(u64 offset, u64 length) {
+        static const std::array<u8, 64 * KiB> zeroes{};
+        std::array<iovec, 16> spans;
+        while (length > 0) {
+            u64 batch = 0;
+            std::size_t count = 0;
+            for (; count < spans.size() && batch < length; ++count) {
+                const u64 piece = std::min<u64>(zeroes.size(), length - batch);
+                spans[count] = {const_cast<u8*>(zeroes.data()), static_cast<std::size_t>(piece)};
+                batch += piece;
+            }
+            if (const int error = write(offset, {spans.data(), count})) return error;
+            offset += batch;
+            length -= batch;
+        }
+        return 0;
+    }
+
+    const FileDescriptor file_;
+    const std::string path_;
+    const u64 size_;
+    const bool read_only_;
+    std::atomic<bool> can_punch_{true};
+    std::atomic<bool> can_zero_{true};
+};
+
+FileDescriptor open_file(const std::string& path, bool read_only) {
+    int fd;
+    do {
+        fd = ::open(path.c_str(), (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK);
+    } while (fd < 0 && errno == EINTR);
+    if (fd >= 0) return FileDescriptor(fd);
+    const int error = errno;
+    const std::string reason = std::strerror(error);
+    if (error == ENOENT) refuse(path, reason + "; create it first, for example with: truncate -s 1G " + path);
+    if (!read_only && (error == EACCES || error == EPERM || error == EROFS)) {
+        refuse(path, "cannot be opened for writing (" + reason +
+                         "); pass read_only=True or ephemeral=True, or " + "change its permissions");
+    }
+    refuse(path, reason);
+}
+
+u64 size_of(const FileDescriptor& file, const std::string& path) {
+    struct stat status;
+    if (::fstat(file.get(), &status) != 0) refuse(path, std::strerror(errno));
+    u64 size = 0;
+    if (S_ISREG(status.st_mode)) {
+        size = static_cast<u64>(status.st_size);
+    } else if (S_ISBLK(status.st_mode)) {
+        if (::ioctl(file.get(), BLKGETSIZE64, &size) != 0) refuse(path, std::strerror(errno));
+    } else {
+        refuse(path, std::string(S_ISDIR(status.st_mode) ? "is a directory"
+                                                         : "is neither a file nor a block device") +
+                         "; give the path of a raw image or of a block device");
+    }
+    if (size == 0) refuse(path, "is empty; give it a size first, for example with: truncate -s 1G " + path);
+    if (size % sector_bytes != 0) {
+        refuse(path, "its size of " + std::to_string(size) +
+                         " bytes is not a multiple of 512; extend it with: truncate -s " +
+                         std::to_string(align_up(size, sector_bytes)) + " " + path);
+    }
+    return size;
+}
+
+// A writer wants the image alone; readers share it, since a disk that changes underneath them is no disk.
+// The lock belongs to the open file and goes with it, in this process and against all others.
+void lock(const FileDescriptor& file, const std::string& path, bool read_only) {
+    struct flock request {};
+    request.l_type = read_only ? F_RDLCK : F_WRLCK;
+    request.l_whence = SEEK_SET;
+    if (::fcntl(file.get(), F_OFD_SETLK, &request) == 0) return;
+    if (errno == EAGAIN || errno == EACCES) {
+        refuse(path, read_only
+                         ? "is being written by another machine; stop that machine first, or give both a copy"
+                         : "is in use by another machine; stop that machine first, or pass read_only=True or "
+                           "ephemeral=True to both");
+    }
+    // A file system without locks (ENOLCK, EINVAL, ...) leaves the care to the user.
+}
+
+}  // namespace
+
+std::shared_ptr<BlockBackend> open_raw(const std::string& path, FileOptions options) {
+    const bool read_only = options.read_only || options.ephemeral;
+    FileDescriptor file = open_file(path, read_only);
+    const u64 size = size_of(file, path);
+    lock(file, path, read_only);
+    auto disk = std::make_shared<RawFile>(std::move(file), path, size, read_only);
+    // Asked for both, the guest sees a read-only disk: there is nothing to keep in memory.
+    if (options.ephemeral && !options.read_only) return make_overlay(std::move(disk));
+    return disk;
+}
+
+}  // namespace wirt::storage
