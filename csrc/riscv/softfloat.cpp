@@ -238,10 +238,10 @@ Bits square_root_pattern(Bits a, Rounding rm, u8& flags) {
     for (u64 next = u64{1} << root_leading; next != 0; next >>= 1) {
         // (root + next)^2 - root^2, over the scale of `remainder`.
         const u64 needed = 2 * root + next;
-        if (remainder >= needed) {
-            remainder -= needed;
-            root += next;
-        }
+        // Masks, not a branch: the bits of a root cannot be predicted.
+        const u64 fits = -u64{remainder >= needed};
+        remainder -= needed & fits;
+        root += next & fits;
         remainder <<= 1;
     }
     const u64 significand = (root << (leading - root_leading)) | (remainder != 0);

@@ -90,8 +90,7 @@ constexpr bool is_finite(Bits a) {
     return magnitude(a) < Format<Bits>::infinity;
 }
 
-// ---- Arithmetic, in any rounding mode
-// -----------------------------------------------------------------------
+// ---- Arithmetic, in any rounding mode ----
 
 u32 add(u32 a, u32 b, Rounding rm, u8& flags);
 u64 add(u64 a, u64 b, Rounding rm, u8& flags);
@@ -108,8 +107,7 @@ u64 sqrt(u64 a, Rounding rm, u8& flags);
 u32 fma(u32 a, u32 b, u32 c, Rounding rm, u8& flags);
 u64 fma(u64 a, u64 b, u64 c, Rounding rm, u8& flags);
 
-// ---- Conversions, in any rounding mode
-// ----------------------------------------------------------------------
+// ---- Conversions, in any rounding mode ----
 
 // FCVT to an integer: NaN and what lies out of range saturate and raise NV alone (table "Domains of
 // float-to-integer conversions"). The caller sign-extends 32-bit results, FCVT.WU's too.
@@ -134,8 +132,7 @@ u64 f64_from_u64(u64 value, Rounding rm, u8& flags);
 u32 f64_to_f32(u64 a, Rounding rm, u8& flags);
 u64 f32_to_f64(u32 a, u8& flags);
 
-// ---- Comparisons: bit tests, needing neither the host's unit nor a rounding mode
-// ----------------------------------
+// ---- Comparisons: bit tests, needing neither the host's unit nor a rounding mode ----
 
 namespace detail {
 
@@ -217,8 +214,7 @@ constexpr u64 classify(Bits a) {
     return u64{1} << (is_negative(a) ? kind : 7 - kind);
 }
 
-// ---- The fast paths
-// -----------------------------------------------------------------------------------------
+// ---- The fast paths ----
 
 // Holds the host thread in IEEE 754's default environment: round to nearest, no traps, no flushing of
 // subnormals. The code around may have left another one (a library built with -ffast-math switches flushing

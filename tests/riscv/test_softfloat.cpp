@@ -56,8 +56,7 @@ void check(const char* what, int rm, Outcome<T> got, std::type_identity_t<Outcom
                 got.flags, static_cast<u64>(want.value), want.flags);
 }
 
-// ---- Operands
-// -----------------------------------------------------------------------------------------------
+// ---- Operands ----
 
 class Random {
   public:
@@ -217,8 +216,7 @@ u64 random_integer(Random& random) {
 
 constexpr Rounding all_modes[] = {rne, rtz, rdn, rup, rmm};
 
-// ---- Known vectors
-// ------------------------------------------------------------------------------------------
+// ---- Known vectors ----
 
 struct DoubleVector {
     const char* operation;
@@ -385,8 +383,7 @@ void test_conversion_vectors() {
     check("f32_to_f64", rne, RUN(f32_to_f64(0xff800001, flags)), {nan, NV});
 }
 
-// ---- Comparisons, min, max and classify against the host's own
-// --------------------------------------------------
+// ---- Comparisons, min, max and classify against the host's own ----
 
 template <Pattern Bits>
 u64 expected_class(Bits a) {
@@ -424,8 +421,7 @@ void test_comparisons(Bits a, Bits b) {
     check("classify", 0, RUN(classify(a)), {expected_class(a), 0}, a);
 }
 
-// ---- The host's unit, one instruction at a time
-// ------------------------------------------------------------------
+// ---- The host's unit, one instruction at a time ----
 
 #if defined(__x86_64__)
 
@@ -595,8 +591,7 @@ void test_between_formats_on_host(u64 wide, u32 single, Rounding rm) {
 
 #endif
 
-// ---- RMM
-// ------------------------------------------------------------------------------------------------------
+// ---- RMM ----
 
 // A binary32 magnitude as a double, with the infinity standing for the number that would follow the largest.
 double boundary(u32 a) {
@@ -659,8 +654,7 @@ void test_rmm_to_integer(Bits a) {
     check("to_i64", rmm, RUN(to_i64(a, rmm, flags)), {want, fraction != 0 ? NX : u8{0}}, a);
 }
 
-// ---- Fast against soft
-// ----------------------------------------------------------------------------------------
+// ---- Fast against soft ----
 
 template <Pattern Bits>
 void test_fast_arithmetic(Bits a, Bits b, Bits c) {
@@ -708,8 +702,7 @@ void test_fast_conversions(u64 wide, u32 single, u64 integer) {
           RUN(f64_from_u32(narrow_unsigned, rdn, flags)), integer);
 }
 
-// ---- A round: one set of operands through everything
-// ---------------------------------------------------------------
+// ---- A round: one set of operands through everything ----
 
 template <Pattern Bits>
 void test_format(Bits a, Bits b, Bits c) {
