@@ -743,7 +743,7 @@ void test_round(Random& random) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    const u64 rounds = argc > 1 ? std::strtoull(argv[1], nullptr, 0) : 60'000;
+    const u64 rounds = argc > 1 ? std::strtoull(argv[1], nullptr, 0) : 200'000;
     Random random(argc > 2 ? std::strtoull(argv[2], nullptr, 0) : 1);
     const DefaultEnvironment environment;
     test_double_vectors();
