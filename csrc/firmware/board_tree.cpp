@@ -243,6 +243,8 @@ class BoardTree {
     // PCI Bus Binding to IEEE 1275-1994, 2.2.1.1 (phys.hi) and 12 ("ranges").
     void pcie(const PcieNode& node) {
         constexpr u32 space_io = 0x0100'0000, space_mmio32 = 0x0200'0000, space_mmio64 = 0x0300'0000;
+        // A window above 4 GiB is only good behind bridges for prefetchable BARs; Linux warns about others.
+        constexpr u32 prefetchable = 0x4000'0000;
         const u32 buses = static_cast<u32>(node.ecam.size >> 20);  // 1 MiB of ECAM a bus
         tree_.begin_node(unit_name("pci", node.ecam.base));
         tree_.property("compatible", "pci-host-ecam-generic");
@@ -263,7 +265,7 @@ class BoardTree {
         };
         range(space_io, 0, node.io);
         range(space_mmio32, node.mmio32.base, node.mmio32);
-        range(space_mmio64, node.mmio64.base, node.mmio64);
+        range(prefetchable | space_mmio64, node.mmio64.base, node.mmio64);
         tree_.property("ranges", ranges);
 
         // INTx of device d, pin p arrives at input (d + p - 1) mod 4.
