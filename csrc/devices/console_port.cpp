@@ -77,6 +77,11 @@ void ConsolePort::close() {
     changed_.notify_all();
 }
 
+bool ConsolePort::closed() const {
+    std::lock_guard lock(mutex_);
+    return closed_;
+}
+
 void ConsolePort::set_history_limit(std::size_t bytes) {
     std::lock_guard lock(mutex_);
     history_limit_ = bytes;

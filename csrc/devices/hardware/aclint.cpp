@@ -40,13 +40,13 @@ Aclint::Aclint(std::string name, Clock& clock, std::vector<InterruptLine> softwa
     };
     for (unsigned hart = 0; hart < harts(); ++hart) {
         registers_.push_back({static_cast<u32>(msip_base + 4 * hart), 4, RegisterAccess::rw,
-                              indexed("MSIP", hart), 0, "ACLINT 1.0-rc4, 3.1"});
+                              indexed("MSIP", hart), 0, "ACLINT 1.0-rc4, 3.2"});
     }
     for (unsigned hart = 0; hart < harts(); ++hart) {
         registers_.push_back({static_cast<u32>(mtimecmp_base + 8 * hart), 8, RegisterAccess::rw,
-                              indexed("MTIMECMP", hart), mtimecmp_reset, "ACLINT 1.0-rc4, 2.2"});
+                              indexed("MTIMECMP", hart), mtimecmp_reset, "ACLINT 1.0-rc4, 2.3"});
     }
-    registers_.push_back({mtime_offset, 8, RegisterAccess::rw, "MTIME", 0, "ACLINT 1.0-rc4, 2.1"});
+    registers_.push_back({mtime_offset, 8, RegisterAccess::rw, "MTIME", 0, "ACLINT 1.0-rc4, 2.2"});
     reset();
 }
 
@@ -55,7 +55,7 @@ void Aclint::reset() {
         set_msip(hart, false);
         timecmp_[hart].store(mtimecmp_reset, std::memory_order_release);
     }
-    // 2.1: MTIME is zero after reset. All harts' deadlines move with it.
+    // 2.2: MTIME is zero after reset. All harts' deadlines move with it.
     clock_.set_ticks(0);
     for (unsigned hart = 0; hart < harts(); ++hart) changed(hart);
 }
@@ -77,7 +77,7 @@ void Aclint::write(u64 offset, unsigned size, u64 value) {
     if (size != 4 && size != 8) return;
     if (offset < mtimecmp_base) {
         const u64 hart = offset / 4;
-        // 3.1: only the least significant bit is implemented.
+        // 3.2: only the least significant bit is implemented.
         if (size == 4 && hart < harts()) set_msip(static_cast<unsigned>(hart), bit(value, 0));
     } else if (offset < mtime_offset) {
         const u64 hart = (offset - mtimecmp_base) / 8;

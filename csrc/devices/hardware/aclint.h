@@ -1,7 +1,7 @@
 // Machine timer and machine software interrupts in the layout of SiFive's CLINT.
 //
 // Implements: RISC-V ACLINT specification 1.0-rc4, chapters 2 (MTIMER) and 3 (MSWI), at the offsets of
-// section 1.1's "backward compatibility with SiFive CLINT": MSIP at 0x0, MTIMECMP at 0x4000, MTIME at 0xbff8.
+// section 1.1 "Backward Compatibility With SiFive CLINT": MSIP at 0x0, MTIMECMP at 0x4000, MTIME at 0xbff8.
 // The timer interrupt itself is the hart's: it compares Clock::ticks() with mtimecmp().
 //
 // Untrusted input: every register write, its offset and its size.

@@ -165,6 +165,7 @@ u8 Uart16550::read_rbr() {
     const u8 byte = rx_bytes_[rx_head_];
     rx_head_ = (rx_head_ + 1) % fifo_depth;
     --rx_count_;
+    if (!loopback()) count_transfer();
     // In batches: the port is asked once for each FIFO's worth of bytes.
     if (rx_count_ == 0) refill();
     return byte;
@@ -196,6 +197,7 @@ void Uart16550::write_thr(u8 value) {
         push(value, 0);
     } else {
         port_.put({&value, 1});
+        count_transfer();
     }
     // The byte has left at once, so THR is empty again.
     transmit_interrupt_ = true;
@@ -301,8 +303,18 @@ void Uart16550::refill() {
     for (std::size_t i = 0; i < count; ++i) push(bytes[i], 0);
 }
 
+// Each byte is a transfer of its own, and the monitor moves each from or to the port.
+void Uart16550::count_transfer() {
+    DeviceCounters::add(counters_.operations);
+    DeviceCounters::add(counters_.bytes_moved);
+    DeviceCounters::add(counters_.bytes_copied);
+}
+
 void Uart16550::update_line() {
-    line_.set(pending_interrupt() != IIR_none);
+    const bool level = pending_interrupt() != IIR_none;
+    if (level && !line_level_) DeviceCounters::add(counters_.interrupts_raised);
+    line_level_ = level;
+    line_.set(level);
 }
 
 void Uart16550::visit_state(StateVisitor& v) {

@@ -11,13 +11,14 @@
 #include <array>
 #include <string>
 
+#include "base/counters.h"
 #include "base/interrupt.h"
 #include "devices/console_port.h"
 #include "memory/mmio.h"
 
 namespace wirt::devices::hardware {
 
-class Uart16550 final : public memory::MmioDevice {
+class Uart16550 final : public memory::MmioDevice, public CountedDevice {
   public:
     static constexpr u64 region_size = 0x100;
     static constexpr u32 clock_hz = 3'686'400;
@@ -32,6 +33,7 @@ class Uart16550 final : public memory::MmioDevice {
     void write(u64 offset, unsigned size, u64 value) override;
     void reset() override;
     void visit_state(StateVisitor& v) override;
+    const DeviceCounters& counters() const override { return counters_; }
 
   private:
     static constexpr unsigned fifo_depth = 16;
@@ -59,11 +61,14 @@ class Uart16550 final : public memory::MmioDevice {
     void push(u8 byte, u8 errors);
     void clear_receiver();
     void refill();
+    void count_transfer();
     void update_line();
 
     const std::string name_;
     ConsolePort& port_;
     const InterruptLine line_;
+    DeviceCounters counters_;
+    bool line_level_ = false;
 
     u8 ier_, fcr_, lcr_, mcr_, msr_, scr_, dll_, dlm_;
     bool overrun_;             // LSR OE
