@@ -10,11 +10,24 @@
 namespace wirt {
 
 struct DeviceCounters {
-    std::atomic<u64> operations{0};              // requests, frames or console transfers completed
-    std::atomic<u64> bytes_moved{0};             // payload between the guest and what stands behind the device
-    std::atomic<u64> bytes_copied{0};            // of these, bytes the monitor itself copied, once a copy
+    std::atomic<u64> operations{0};    // requests, frames or console transfers completed
+    std::atomic<u64> bytes_moved{0};   // payload between the guest and what stands behind the device
+    std::atomic<u64> bytes_copied{0};  // of these, bytes the monitor itself copied, once a copy
     std::atomic<u64> notifications_received{0};  // doorbells the guest rang
     std::atomic<u64> interrupts_raised{0};       // times the device asked for the guest's attention
+
+    // The same at one moment.
+    struct Values {
+        u64 operations = 0, bytes_moved = 0, bytes_copied = 0, notifications_received = 0,
+            interrupts_raised = 0;
+    };
+    Values values() const {
+        const auto get = [](const std::atomic<u64>& counter) {
+            return counter.load(std::memory_order_relaxed);
+        };
+        return {get(operations), get(bytes_moved), get(bytes_copied), get(notifications_received),
+                get(interrupts_raised)};
+    }
 
     // Counting orders nothing.
     static void add(std::atomic<u64>& counter, u64 amount = 1) {

@@ -1,0 +1,179 @@
+// A whole computer: which parts exist, at which address, and the life cycle of running them.
+//
+// All methods are thread-safe unless noted. Callers with the GIL must release it around start(), pause(),
+// wait(), step(), run_for() and close(), since a Python device may need it on a hart's thread.
+#pragma once
+
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/counters.h"
+#include "base/entropy.h"
+#include "base/interrupt.h"
+#include "devices/console_port.h"
+#include "memory/address_space.h"
+#include "network/ethernet.h"
+#include "riscv/hart.h"
+#include "storage/block_backend.h"
+
+namespace wirt::machine {
+
+enum class DiskBus : u8 { virtio, ahci };
+
+struct DiskConfig {
+    std::shared_ptr<storage::BlockBackend> backend;
+    DiskBus bus = DiskBus::virtio;
+    std::string serial;   // shown to the guest, at most 20 bytes
+    unsigned queues = 1;  // virtio only
+};
+
+struct NetConfig {
+    std::shared_ptr<network::Port> port;
+    network::MacAddress mac{};
+    unsigned queue_pairs = 1;
+};
+
+// The bytes of an image file, already unpacked, and what to call it in errors.
+struct Image {
+    std::string name;
+    std::vector<u8> bytes;
+    bool empty() const { return bytes.empty(); }
+};
+
+struct MachineConfig {
+    u64 memory = 256 * MiB;  // 16 MiB .. 64 GiB, a multiple of 4 KiB
+    unsigned harts = 1;      // 1 .. 8
+    bool deterministic = false;
+    u64 seed = 0;  // deterministic mode: seed of the machine's entropy
+    std::string cmdline;
+    Image kernel;    // ELF or RISC-V Linux Image, started in S-mode under the monitor's SBI or after `firmware`
+    Image initrd;
+    Image firmware;  // M-mode ELF or raw image for 0x80000000; harts then start in M-mode
+    Image dtb;       // replaces the generated device tree
+    std::vector<DiskConfig> disks;
+    std::vector<NetConfig> nets;
+    bool rng = true;
+    bool virtio_console = true;
+};
+
+enum class MachineState : u8 {
+    created,  // never run
+    running,
+    paused,
+    stopped,  // the guest ended it; registers and memory can still be looked at
+    closed,
+};
+
+enum class StopReason : u8 {
+    none,
+    poweroff,      // guest asked to be switched off
+    reboot,        // guest asked for a reset (a cold reboot is the host's decision: build a new machine)
+    failure,       // guest reported failure; `code` says which
+    halted,        // every hart is stopped (SBI HSM) and nothing can start one
+    breakpoint,    // paused at a breakpoint: `hart`
+    step,          // paused after step() or run_for()
+    host_error,    // an exception on a hart's thread (a Python device); `error` holds it
+};
+
+struct StopInfo {
+    StopReason reason = StopReason::none;
+    u32 code = 0;
+    unsigned hart = 0;
+    std::exception_ptr error;
+};
+
+struct HartStats {
+    u64 instructions = 0;
+    u64 traps = 0, interrupts = 0;
+    u64 tlb_misses = 0, page_walks = 0, tlb_flushes = 0;
+    u64 blocks_built = 0, blocks_dropped = 0, block_cache_bytes = 0, block_lookups = 0;
+    u64 mmio_accesses = 0, wfi = 0;
+};
+
+struct DeviceInfo {
+    std::string name;   // "virtio-blk0"
+    std::string kind;   // "virtio-mmio", "pci", "platform"
+    std::optional<u64> base;
+    u64 size = 0;
+    std::string interrupt;  // "plic 1"
+    DeviceCounters::Values counters;  // operations, bytes moved and copied, notifications, interrupts
+};
+
+// One measured section between the guest's mark-begin and mark-end (the vendor SBI extension 0x0A574952).
+struct Mark {
+    std::string name;
+    u64 operations = 0, bytes = 0;
+    u64 instructions = 0;  // retired by all harts
+    u64 host_ns = 0;
+    u64 sbi_calls = 0;
+    std::vector<memory::ExitCount> exits;  // differences
+    std::vector<DeviceInfo> devices;       // differences of the counters
+};
+
+class Machine {
+  public:
+    explicit Machine(MachineConfig config);
+    ~Machine();
+    Machine(const Machine&) = delete;
+    Machine& operator=(const Machine&) = delete;
+
+    // --- life cycle ---
+    void start();   // created -> running; StateError otherwise
+    void pause();   // running -> paused: harts at an instruction boundary, device queues at rest; idempotent
+    void resume();  // paused -> running
+    void close();   // ends everything; idempotent; the destructor calls it
+    // Waits until the state is not `running`; false on time-out. Negative: for ever.
+    bool wait(double timeout_s);
+    MachineState state() const;
+    StopInfo stop_info() const;
+
+    // Runs one hart for `n` instructions (created or paused; the machine is paused afterwards).
+    void step(unsigned hart, u64 n = 1);
+    // Deterministic mode: runs until `instructions` more were retired by all harts together, or it stops.
+    void run_for(u64 instructions);
+    void add_breakpoint(u64 virtual_address);
+    void remove_breakpoint(u64 virtual_address);
+    std::vector<u64> breakpoints() const;
+
+    // --- parts ---
+    const MachineConfig& config() const;  // images are emptied once loaded
+    unsigned hart_count() const;
+    riscv::Hart& hart(unsigned index);    // registers: only while not running (StateError via require_still())
+    void require_still() const;           // throws StateError while running
+    memory::GuestRam& ram();
+    memory::AddressSpace& bus();
+    devices::ConsolePort& serial();   // the 16550
+    devices::ConsolePort& hvc();      // virtio-console
+    devices::ConsolePort& console();  // the one the command line's last console= names; also SBI DBCN output
+    std::vector<u8> dtb() const;
+    // Maps a host-implemented device; only before start(). ConfigError on overlap.
+    void map_device(u64 base, u64 size, std::unique_ptr<memory::MmioDevice> device);
+    // An interrupt line of the PLIC for a host-implemented device; `source` 36..95.
+    InterruptLine interrupt_line(unsigned source);
+
+    // --- observation ---
+    std::vector<HartStats> hart_stats() const;
+    std::vector<memory::ExitCount> exits() const;
+    std::vector<std::pair<std::string, u64>> sbi_calls() const;  // by extension, e.g. {"TIME", 12}
+    std::vector<DeviceInfo> devices() const;
+    std::vector<Mark> take_marks();
+    u64 instructions() const;  // retired by all harts
+    u64 time_ns() const;       // guest time
+    // SHA-256-like digest (hex) of all state through the visitor; not while running.
+    std::string state_hash();
+    // (section.field, value) of all integer fields, for the inspector; not while running.
+    std::vector<std::pair<std::string, u64>> inspect();
+
+  private:
+    struct Parts;
+    std::unique_ptr<Parts> parts_;
+};
+
+}  // namespace wirt::machine

@@ -1,0 +1,179 @@
+#include "memory/address_space.h"
+
+#include <algorithm>
+#include <cstdio>
+
+#include "base/error.h"
+
+namespace wirt::memory {
+
+namespace {
+std::string hex(u64 value) {
+    char text[24];
+    std::snprintf(text, sizeof text, "0x%llx", static_cast<unsigned long long>(value));
+    return text;
+}
+
+// Naturally aligned guest RAM is accessed through host atomics: other harts and device threads look on.
+template <typename T>
+u64 load_atomic(const u8* from) {
+    return __atomic_load_n(reinterpret_cast<const T*>(from), __ATOMIC_RELAXED);
+}
+template <typename T>
+void store_atomic(u8* to, u64 value) {
+    __atomic_store_n(reinterpret_cast<T*>(to), static_cast<T>(value), __ATOMIC_RELAXED);
+}
+}  // namespace
+
+void AddressSpace::map(u64 base, u64 size, MmioDevice& device) {
+    std::lock_guard lock(change_);
+    auto overlaps = [&](u64 other_base, u64 other_size) {
+        return base < other_base + other_size && other_base < base + size;
+    };
+    if (overlaps(ram_.base(), ram_.size())) {
+        throw ConfigError("device " + std::string(device.name()) + " at " + hex(base) + " overlaps guest memory");
+    }
+    for (const auto& region : regions_) {
+        if (region->visible && overlaps(region->base, region->size)) {
+            throw ConfigError("device " + std::string(device.name()) + " at " + hex(base) + " overlaps " +
+                              std::string(region->device->name()));
+        }
+    }
+    auto region = std::make_unique<Region>();
+    region->base = base;
+    region->size = size;
+    region->visible = true;
+    region->device = &device;
+    region->registers = device.registers();
+    region->counters = std::make_unique<Counter[]>(region->registers.size() + 1);
+    regions_.push_back(std::move(region));
+    publish();
+}
+
+void AddressSpace::relocate(MmioDevice& device, std::optional<u64> base) {
+    std::lock_guard lock(change_);
+    for (const auto& region : regions_) {
+        if (region->device != &device) continue;
+        region->visible = false;
+        if (base) {
+            auto clash = [&](u64 other_base, u64 other_size) {
+                return *base < other_base + other_size && other_base < *base + region->size;
+            };
+            bool free = *base + region->size > *base && !clash(ram_.base(), ram_.size());
+            for (const auto& other : regions_) free = free && !(other->visible && clash(other->base, other->size));
+            region->base = *base;
+            region->visible = free;
+        }
+    }
+    publish();
+}
+
+void AddressSpace::publish() {
+    auto index = std::make_unique<Index>();
+    for (const auto& region : regions_) {
+        if (region->visible) index->push_back(region.get());
+    }
+    std::sort(index->begin(), index->end(), [](const Region* a, const Region* b) { return a->base < b->base; });
+    index_.store(index.get(), std::memory_order_release);
+    indexes_.push_back(std::move(index));
+}
+
+AddressSpace::Region* AddressSpace::find(u64 address, unsigned size) const {
+    const Index* index = index_.load(std::memory_order_acquire);
+    if (index == nullptr) return nullptr;
+    auto after = std::upper_bound(index->begin(), index->end(), address,
+                                  [](u64 value, const Region* region) { return value < region->base; });
+    if (after == index->begin()) return nullptr;
+    Region* region = *std::prev(after);
+    return range_inside(address, size, region->base, region->size) ? region : nullptr;
+}
+
+AddressSpace::Counter& AddressSpace::counter(Region& region, u64 offset, unsigned size) const {
+    const auto& registers = region.registers;
+    auto after = std::upper_bound(registers.begin(), registers.end(), offset + size - 1,
+                                  [](u64 value, const Register& r) { return value < r.offset; });
+    if (after != registers.begin()) {
+        const auto hit = std::prev(after);
+        if (offset < u64{hit->offset} + hit->width) {
+            return region.counters[static_cast<std::size_t>(hit - registers.begin())];
+        }
+    }
+    return region.counters[registers.size()];
+}
+
+std::optional<u64> AddressSpace::read(u64 address, unsigned size) {
+    if (const u8* from = ram_.host(address, size)) {
+        switch (size) {
+            case 1: return load_atomic<u8>(from);
+            case 2: return load_atomic<u16>(from);
+            case 4: return load_atomic<u32>(from);
+            default: return load_atomic<u64>(from);
+        }
+    }
+    Region* region = find(address, size);
+    if (region == nullptr) return std::nullopt;
+    const u64 offset = address - region->base;
+    counter(*region, offset, size).reads.fetch_add(1, std::memory_order_relaxed);
+    std::lock_guard lock(region->device->mutex());
+    return region->device->read(offset, size);
+}
+
+bool AddressSpace::write(u64 address, unsigned size, u64 value) {
+    if (u8* to = ram_.host(address, size)) {
+        switch (size) {
+            case 1: store_atomic<u8>(to, value); break;
+            case 2: store_atomic<u16>(to, value); break;
+            case 4: store_atomic<u32>(to, value); break;
+            default: store_atomic<u64>(to, value); break;
+        }
+        ram_.note_write(address, size);
+        return true;
+    }
+    Region* region = find(address, size);
+    if (region == nullptr) return false;
+    const u64 offset = address - region->base;
+    counter(*region, offset, size).writes.fetch_add(1, std::memory_order_relaxed);
+    std::lock_guard lock(region->device->mutex());
+    region->device->write(offset, size, value);
+    return true;
+}
+
+std::vector<ExitCount> AddressSpace::exits() const {
+    std::lock_guard lock(change_);
+    std::vector<ExitCount> result;
+    for (const auto& region : regions_) {
+        for (std::size_t i = 0; i <= region->registers.size(); ++i) {
+            const u64 reads = region->counters[i].reads.load(std::memory_order_relaxed);
+            const u64 writes = region->counters[i].writes.load(std::memory_order_relaxed);
+            if (reads + writes == 0) continue;
+            result.push_back({std::string(region->device->name()),
+                              i < region->registers.size() ? region->registers[i].name : "other", reads, writes});
+        }
+    }
+    return result;
+}
+
+u64 AddressSpace::total_exits() const {
+    u64 total = 0;
+    for (const ExitCount& count : exits()) total += count.reads + count.writes;
+    return total;
+}
+
+std::vector<MmioDevice*> AddressSpace::devices() const {
+    std::lock_guard lock(change_);
+    std::vector<MmioDevice*> result;
+    for (const auto& region : regions_) result.push_back(region->device);
+    return result;
+}
+
+std::pair<std::optional<u64>, u64> AddressSpace::region_of(const MmioDevice& device) const {
+    std::lock_guard lock(change_);
+    for (const auto& region : regions_) {
+        if (region->device == &device) {
+            return {region->visible ? std::optional<u64>(region->base) : std::nullopt, region->size};
+        }
+    }
+    throw AddressError("device " + std::string(device.name()) + " is not on the bus");
+}
+
+}  // namespace wirt::memory

@@ -1,0 +1,75 @@
+#include "riscv/block.h"
+
+#include "base/bits.h"
+
+namespace wirt::riscv {
+
+namespace {
+constexpr std::size_t chunk_bytes = 256 * KiB;
+}
+
+BlockCache::BlockCache() : buckets_(bucket_count, nullptr) {}
+
+Block* BlockCache::find(u64 physical) const {
+    for (Block* block = buckets_[bucket(physical)]; block != nullptr; block = block->hash_next) {
+        if (block->physical == physical) return block;
+    }
+    return nullptr;
+}
+
+Block* BlockCache::allocate(u64 physical, u32 slots) {
+    const std::size_t size = align_up(sizeof(Block) + (slots + 1) * sizeof(Insn), 16);
+    if (chunks_.empty() || chunk_used_ + size > chunk_bytes) {
+        chunks_.push_back(std::make_unique_for_overwrite<u8[]>(chunk_bytes));
+        chunk_used_ = 0;
+        bytes_ += chunk_bytes;
+    }
+    Block* block = reinterpret_cast<Block*>(chunks_.back().get() + chunk_used_);
+    chunk_used_ += size;
+    block->physical = physical;
+    block->hash_next = nullptr;
+    block->page_next = nullptr;
+    block->slots = slots;
+    return block;
+}
+
+void BlockCache::insert(Block* block, u32 generation) {
+    Block*& head = buckets_[bucket(block->physical)];
+    block->hash_next = head;
+    head = block;
+    auto [at, fresh] = pages_.try_emplace(block->physical >> page_shift, PageCode{generation, nullptr});
+    block->page_next = at->second.first;
+    at->second.first = block;
+}
+
+bool BlockCache::generation_of(u64 page, u32& generation) const {
+    const auto at = pages_.find(page);
+    if (at == pages_.end()) return false;
+    generation = at->second.generation;
+    return true;
+}
+
+void BlockCache::drop_page(u64 page) {
+    const auto at = pages_.find(page);
+    if (at == pages_.end()) return;
+    for (Block* block = at->second.first; block != nullptr; block = block->page_next) {
+        Block** link = &buckets_[bucket(block->physical)];
+        while (*link != block) link = &(*link)->hash_next;
+        *link = block->hash_next;
+        ++dropped;
+    }
+    pages_.erase(at);
+}
+
+void BlockCache::clear() {
+    for (const auto& [page, code] : pages_) {
+        for (Block* block = code.first; block != nullptr; block = block->page_next) ++dropped;
+    }
+    std::fill(buckets_.begin(), buckets_.end(), nullptr);
+    pages_.clear();
+    chunks_.clear();
+    chunk_used_ = 0;
+    bytes_ = 0;
+}
+
+}  // namespace wirt::riscv

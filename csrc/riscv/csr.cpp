@@ -1,0 +1,351 @@
+// Control and status registers (Privileged Architecture 1.13, chapters 2, 3 and 12).
+//
+// Untrusted input: every value written. Fields are WARL: what is not supported is not stored.
+#include <algorithm>
+#include <array>
+#include <string>
+#include <vector>
+
+#include "base/bits.h"
+#include "riscv/hart.h"
+#include "riscv/isa.h"
+
+namespace wirt::riscv {
+
+namespace {
+
+constexpr u64 irq_bit(Interrupt which) {
+    return u64{1} << which;
+}
+constexpr u64 supervisor_irqs = irq_bit(irq_ssi) | irq_bit(irq_sti) | irq_bit(irq_sei);
+constexpr u64 all_irqs = supervisor_irqs | irq_bit(irq_msi) | irq_bit(irq_mti) | irq_bit(irq_mei);
+// Every exception but the ecall from M-mode, which is never delegated.
+constexpr u64 delegable_exceptions = 0xb3ff;
+
+// RV64 A C D F I M S U.
+constexpr u64 misa_value = u64{2} << 62 | 1 << 0 | 1 << 2 | 1 << 3 | 1 << 5 | 1 << 8 | 1 << 12 | 1 << 18 | 1 << 20;
+
+constexpr u64 mstatus_writable = mstatus::sie | mstatus::mie | mstatus::spie | mstatus::mpie | mstatus::spp | mstatus::mpp |
+                                 mstatus::fs | mstatus::mprv | mstatus::sum | mstatus::mxr | mstatus::tvm | mstatus::tw |
+                                 mstatus::tsr;
+constexpr u64 sstatus_writable =
+    mstatus::sie | mstatus::spie | mstatus::spp | mstatus::fs | mstatus::sum | mstatus::mxr;
+constexpr u64 sstatus_visible = sstatus_writable | mstatus::ube | mstatus::vs | mstatus::xs | mstatus::uxl | mstatus::sd;
+
+constexpr u64 menvcfg_writable =
+    envcfg::fiom | envcfg::cbie | envcfg::cbcfe | envcfg::cbze | envcfg::adue | envcfg::stce;
+constexpr u64 senvcfg_writable = envcfg::fiom | envcfg::cbie | envcfg::cbcfe | envcfg::cbze;
+
+constexpr u64 pmp_address_mask = (u64{1} << 54) - 1;
+
+// CBIE = 2 is reserved: such a write leaves the field as it is.
+u64 write_envcfg(u64 old, u64 value, u64 writable) {
+    if ((value & envcfg::cbie) == u64{2} << 4) value = (value & ~envcfg::cbie) | (old & envcfg::cbie);
+    return value & writable;
+}
+
+std::vector<CsrInfo> build_csrs() {
+    std::vector<CsrInfo> list = {
+        {csr_fflags, "fflags"}, {csr_frm, "frm"}, {csr_fcsr, "fcsr"}, {csr_sstatus, "sstatus"}, {csr_sie, "sie"},
+        {csr_stvec, "stvec"}, {csr_scounteren, "scounteren"}, {csr_senvcfg, "senvcfg"}, {csr_sscratch, "sscratch"},
+        {csr_sepc, "sepc"}, {csr_scause, "scause"}, {csr_stval, "stval"}, {csr_sip, "sip"}, {csr_stimecmp, "stimecmp"},
+        {csr_satp, "satp"}, {csr_mstatus, "mstatus"}, {csr_misa, "misa"}, {csr_medeleg, "medeleg"},
+        {csr_mideleg, "mideleg"}, {csr_mie, "mie"}, {csr_mtvec, "mtvec"}, {csr_mcounteren, "mcounteren"},
+        {csr_menvcfg, "menvcfg"}, {csr_mcountinhibit, "mcountinhibit"}, {csr_mscratch, "mscratch"}, {csr_mepc, "mepc"},
+        {csr_mcause, "mcause"}, {csr_mtval, "mtval"}, {csr_mip, "mip"}, {csr_mcycle, "mcycle"},
+        {csr_minstret, "minstret"}, {csr_cycle, "cycle"}, {csr_time, "time"}, {csr_instret, "instret"},
+        {csr_mvendorid, "mvendorid"}, {csr_marchid, "marchid"}, {csr_mimpid, "mimpid"}, {csr_mhartid, "mhartid"},
+        {csr_mconfigptr, "mconfigptr"},
+    };
+    static constexpr std::array<const char*, 2> pmpcfg = {"pmpcfg0", "pmpcfg2"};
+    for (u16 i = 0; i < 2; ++i) list.push_back({static_cast<u16>(csr_pmpcfg0 + 2 * i), pmpcfg[i]});
+    // Numbered families; their names live as long as the process.
+    static std::vector<std::string> names;
+    names.reserve(16 + 3 * 29);
+    const auto family = [&](const char* stem, u16 first_number, u16 first_index, u16 count) {
+        for (u16 i = 0; i < count; ++i) {
+            names.push_back(stem + std::to_string(first_index + i));
+            list.push_back({static_cast<u16>(first_number + i), names.back().c_str()});
+        }
+    };
+    family("pmpaddr", csr_pmpaddr0, 0, 16);
+    family("mhpmevent", csr_mhpmevent3, 3, 29);
+    family("mhpmcounter", csr_mhpmcounter3, 3, 29);
+    family("hpmcounter", csr_hpmcounter3, 3, 29);
+    std::sort(list.begin(), list.end(), [](const CsrInfo& a, const CsrInfo& b) { return a.number < b.number; });
+    return list;
+}
+
+}  // namespace
+
+std::span<const CsrInfo> csrs() {
+    static const std::vector<CsrInfo> list = build_csrs();
+    return list;
+}
+
+u64 Hart::mip() {
+    return mip_.load(std::memory_order_acquire) |
+           (seip_line_.load(std::memory_order_acquire) ? irq_bit(irq_sei) : 0);
+}
+
+void Hart::update_timer() {
+    if ((menvcfg_ & envcfg::stce) == 0) return;
+    if (environment_.time(*this) >= stimecmp_) {
+        mip_.fetch_or(irq_bit(irq_sti));
+    } else {
+        mip_.fetch_and(~irq_bit(irq_sti));
+    }
+}
+
+void Hart::update_float_mode() {
+    float_fast_ = frm_ == 0 && (fflags_ & 1) != 0;
+}
+
+void Hart::write_mstatus(u64 value, u64 mask) {
+    u64 next = (mstatus_ & ~mask) | (value & mask);
+    // MPP = 2 is no mode: the field keeps its value.
+    if ((next & mstatus::mpp) == u64{2} << mstatus::mpp_shift) next = (next & ~mstatus::mpp) | (mstatus_ & mstatus::mpp);
+    next &= ~mstatus::sd;
+    if ((next & mstatus::fs) == mstatus::fs) next |= mstatus::sd;
+    mstatus_ = next;
+    select_translation();
+}
+
+bool Hart::csr_accessible(u16 number, bool writes) const {
+    if (writes && (number >> 10) == 3) return false;
+    if (static_cast<unsigned>(privilege_) < bits<unsigned>(number, 8, 2)) return false;
+    switch (number) {
+        case csr_fflags:
+        case csr_frm:
+        case csr_fcsr: return (mstatus_ & mstatus::fs) != 0;
+        case csr_satp: return !(privilege_ == Privilege::supervisor && (mstatus_ & mstatus::tvm) != 0);
+        case csr_stimecmp:
+            // Sstc 1.0: the register needs STCE and, below M-mode, mcounteren.TM.
+            if (privilege_ == Privilege::machine) return true;
+            return (menvcfg_ & envcfg::stce) != 0 && bit(mcounteren_, 1);
+        default: break;
+    }
+    if (number >= csr_cycle && number < csr_cycle + 32) {
+        const unsigned counter = number - csr_cycle;
+        if (privilege_ != Privilege::machine && !bit(mcounteren_, counter)) return false;
+        if (privilege_ == Privilege::user && !bit(scounteren_, counter)) return false;
+    }
+    return true;
+}
+
+bool Hart::csr_read(u16 number, u64& value) {
+    // cycles_ counts to the end of the block while one runs; the counters show what came before this instruction.
+    const u64 ahead = at_block_ != nullptr ? at_block_->count - retired_before(at_block_, at_insn_) : 0;
+    const auto counter = [&](u64 count, u64 offset, unsigned index) {
+        return bit(mcountinhibit_, index) ? offset : count - ahead + offset;
+    };
+    switch (number) {
+        case csr_fflags: value = fflags_; return true;
+        case csr_frm: value = frm_; return true;
+        case csr_fcsr: value = static_cast<u64>(frm_) << 5 | fflags_; return true;
+        case csr_mcycle:
+        case csr_cycle: value = counter(cycles_, cycle_offset_, 0); return true;
+        case csr_minstret:
+        case csr_instret: value = counter(instructions(), instret_offset_, 2); return true;
+        case csr_time: value = environment_.time(*this); return true;
+
+        case csr_sstatus: value = mstatus_ & sstatus_visible; return true;
+        case csr_sie: value = mie_ & mideleg_; return true;
+        case csr_stvec: value = stvec_; return true;
+        case csr_scounteren: value = scounteren_; return true;
+        case csr_senvcfg: value = senvcfg_; return true;
+        case csr_sscratch: value = sscratch_; return true;
+        case csr_sepc: value = sepc_; return true;
+        case csr_scause: value = scause_; return true;
+        case csr_stval: value = stval_; return true;
+        case csr_sip:
+            update_timer();
+            value = mip() & mideleg_;
+            return true;
+        case csr_stimecmp: value = stimecmp_; return true;
+        case csr_satp: value = satp_; return true;
+
+        case csr_mvendorid:
+        case csr_marchid:
+        case csr_mimpid:
+        case csr_mconfigptr: value = 0; return true;
+        case csr_mhartid: value = id_; return true;
+        case csr_mstatus: value = mstatus_; return true;
+        case csr_misa: value = misa_value; return true;
+        case csr_medeleg: value = medeleg_; return true;
+        case csr_mideleg: value = mideleg_; return true;
+        case csr_mie: value = mie_; return true;
+        case csr_mtvec: value = mtvec_; return true;
+        case csr_mcounteren: value = mcounteren_; return true;
+        case csr_menvcfg: value = menvcfg_; return true;
+        case csr_mcountinhibit: value = mcountinhibit_; return true;
+        case csr_mscratch: value = mscratch_; return true;
+        case csr_mepc: value = mepc_; return true;
+        case csr_mcause: value = mcause_; return true;
+        case csr_mtval: value = mtval_; return true;
+        case csr_mip:
+            update_timer();
+            value = mip();
+            return true;
+        case csr_pmpcfg0:
+        case csr_pmpcfg0 + 2: value = load_le<u64>(pmpcfg_ + (number == csr_pmpcfg0 ? 0 : 8)); return true;
+        default: break;
+    }
+    if (number >= csr_pmpaddr0 && number < csr_pmpaddr0 + 16) {
+        value = pmpaddr_[number - csr_pmpaddr0];
+        return true;
+    }
+    // Zihpm: the further counters are there and count nothing.
+    const bool hpm = (number >= csr_mhpmcounter3 && number < csr_mhpmcounter3 + 29) ||
+                     (number >= csr_hpmcounter3 && number < csr_hpmcounter3 + 29) ||
+                     (number >= csr_mhpmevent3 && number < csr_mhpmevent3 + 29);
+    value = 0;
+    return hpm;
+}
+
+bool Hart::csr_write(u16 number, u64 value) {
+    const auto float_dirty = [&] { mstatus_ |= mstatus::fs | mstatus::sd; };
+    // The write of a counter counts for itself: what is read back at once is what was written (3.1.10).
+    const u64 ahead = at_block_ != nullptr ? at_block_->count - retired_before(at_block_, at_insn_) - 1 : 0;
+    switch (number) {
+        case csr_fflags:
+            fflags_ = value & 31;
+            float_dirty();
+            update_float_mode();
+            return true;
+        case csr_frm:
+            frm_ = value & 7;
+            float_dirty();
+            update_float_mode();
+            return true;
+        case csr_fcsr:
+            fflags_ = value & 31;
+            frm_ = (value >> 5) & 7;
+            float_dirty();
+            update_float_mode();
+            return true;
+
+        case csr_sstatus: write_mstatus(value, sstatus_writable); return true;
+        case csr_sie: mie_ = (mie_ & ~mideleg_) | (value & mideleg_); return true;
+        case csr_stvec: stvec_ = value & ~u64{2}; return true;
+        case csr_scounteren: scounteren_ = static_cast<u32>(value); return true;
+        case csr_senvcfg: senvcfg_ = write_envcfg(senvcfg_, value, senvcfg_writable); return true;
+        case csr_sscratch: sscratch_ = value; return true;
+        case csr_sepc: sepc_ = value & ~u64{1}; return true;
+        case csr_scause: scause_ = value; return true;
+        case csr_stval: stval_ = value; return true;
+        case csr_sip: {
+            const u64 writable = irq_bit(irq_ssi) & mideleg_;
+            mip_.fetch_and(~writable | value);
+            mip_.fetch_or(value & writable);
+            return true;
+        }
+        case csr_stimecmp:
+            stimecmp_ = value;
+            update_timer();
+            events_.fetch_or(ev_settle);
+            return true;
+        case csr_satp: {
+            const u64 mode = value >> 60;
+            // "If satp is written with an unsupported MODE, the entire write has no effect" (12.1.11).
+            if (mode != 0 && (mode < 8 || mode > 10)) return true;
+            satp_ = value;
+            select_translation();
+            return true;
+        }
+
+        case csr_mstatus: write_mstatus(value, mstatus_writable); return true;
+        case csr_misa: return true;
+        case csr_medeleg: medeleg_ = value & delegable_exceptions; return true;
+        case csr_mideleg: mideleg_ = value & supervisor_irqs; return true;
+        case csr_mie: mie_ = value & all_irqs; return true;
+        case csr_mtvec: mtvec_ = value & ~u64{2}; return true;
+        case csr_mcounteren: mcounteren_ = static_cast<u32>(value); return true;
+        case csr_menvcfg: {
+            const u64 old = menvcfg_;
+            menvcfg_ = write_envcfg(menvcfg_, value, menvcfg_writable);
+            if (((old ^ menvcfg_) & envcfg::stce) != 0) mip_.fetch_and(~irq_bit(irq_sti));
+            if (((old ^ menvcfg_) & envcfg::adue) != 0) flush_all();
+            update_timer();
+            events_.fetch_or(ev_settle);
+            return true;
+        }
+        case csr_mcountinhibit: {
+            u64 cycle = 0;
+            u64 instret = 0;
+            csr_read(csr_mcycle, cycle);
+            csr_read(csr_minstret, instret);
+            mcountinhibit_ = value & 5;
+            csr_write(csr_mcycle, cycle);
+            csr_write(csr_minstret, instret);
+            return true;
+        }
+        case csr_mcycle: cycle_offset_ = bit(mcountinhibit_, 0) ? value : value - (cycles_ - ahead); return true;
+        case csr_minstret: instret_offset_ = bit(mcountinhibit_, 2) ? value : value - (instructions() - ahead); return true;
+        case csr_mscratch: mscratch_ = value; return true;
+        case csr_mepc: mepc_ = value & ~u64{1}; return true;
+        case csr_mcause: mcause_ = value; return true;
+        case csr_mtval: mtval_ = value; return true;
+        case csr_mip: {
+            u64 writable = irq_bit(irq_ssi) | irq_bit(irq_sei);
+            if ((menvcfg_ & envcfg::stce) == 0) writable |= irq_bit(irq_sti);
+            mip_.fetch_and(~writable | value);
+            mip_.fetch_or(value & writable);
+            return true;
+        }
+        case csr_pmpcfg0:
+        case csr_pmpcfg0 + 2:
+            for (unsigned i = 0; i < 8; ++i) {
+                u8& cfg = pmpcfg_[(number == csr_pmpcfg0 ? 0 : 8) + i];
+                if ((cfg & 0x80) != 0) continue;  // locked until reset (3.7.1.2)
+                u8 next = static_cast<u8>(value >> (8 * i)) & 0x9f;
+                // R = 0 with W = 1 is reserved.
+                if ((next & 3) == 2) next &= static_cast<u8>(~2u);
+                cfg = next;
+            }
+            flush_all();
+            return true;
+        default: break;
+    }
+    if (number >= csr_pmpaddr0 && number < csr_pmpaddr0 + 16) {
+        const unsigned i = number - csr_pmpaddr0;
+        const bool next_locks = i < 15 && (pmpcfg_[i + 1] & 0x98) == 0x88;  // locked, TOR: its base is this one
+        if ((pmpcfg_[i] & 0x80) == 0 && !next_locks) {
+            pmpaddr_[i] = value & pmp_address_mask;
+            flush_all();
+        }
+        return true;
+    }
+    return (number >= csr_mhpmcounter3 && number < csr_mhpmcounter3 + 29) ||
+           (number >= csr_mhpmevent3 && number < csr_mhpmevent3 + 29);
+}
+
+bool Hart::csr_access(u16 number, CsrOp op, u64 operand, bool writes, bool reads, u64& old) {
+    if (!csr_accessible(number, writes)) return false;
+    old = 0;
+    if ((reads || op != CsrOp::write || !writes) && !csr_read(number, old)) return false;
+    if (!writes) return true;
+    u64 value = operand;
+    if (op != CsrOp::write) {
+        u64 base = old;
+        // Set and clear act on the software-writable SEIP, not on the wired-OR that is read (3.1.9).
+        if (number == csr_mip) base = mip_.load();
+        value = op == CsrOp::set ? base | operand : base & ~operand;
+    }
+    return csr_write(number, value);
+}
+
+std::optional<u64> Hart::peek_csr(u16 number) {
+    at_block_ = nullptr;
+    u64 value;
+    if (!csr_read(number, value)) return std::nullopt;
+    return value;
+}
+
+bool Hart::poke_csr(u16 number, u64 value) {
+    at_block_ = nullptr;
+    if ((number >> 10) == 3 || !csr_write(number, value)) return false;
+    return true;
+}
+
+}  // namespace wirt::riscv

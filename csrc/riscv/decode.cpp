@@ -1,0 +1,256 @@
+// From guest code to pre-decoded blocks.
+//
+// Untrusted input: the code. Decoding reads each halfword once; a block is bounded by BlockCache::span.
+#include <algorithm>
+
+#include "base/bits.h"
+#include "riscv/hart.h"
+#include "riscv/interpreter.h"
+#include "riscv/isa.h"
+
+namespace wirt::riscv {
+
+namespace {
+
+// Destination x0 goes to a register that nobody reads.
+constexpr u8 destination(u32 rd) {
+    return rd == 0 ? 32 : static_cast<u8>(rd);
+}
+
+// A CSR access that changes neither translation, nor interrupts, nor what later instructions may do.
+bool csr_stays_in_block(u16 number, bool writes) {
+    if (!writes) return number != csr_time && number != csr_sip && number != csr_mip;
+    switch (number) {
+        case csr_fflags:
+        case csr_frm:
+        case csr_fcsr:
+        case csr_sscratch:
+        case csr_mscratch:
+        case csr_sepc:
+        case csr_mepc: return true;
+        default: return false;
+    }
+}
+
+u16 load_half(const u8* from) {
+    return __atomic_load_n(reinterpret_cast<const u16*>(from), __ATOMIC_RELAXED);
+}
+
+struct Decoded {
+    Insn insn;
+    bool ends;
+    bool uses_float;
+    bool writes_float;
+};
+
+Decoded decode(u32 raw, unsigned length, u8 offset, const void* const* handlers) {
+    const u32 full = length == 2 ? expand(static_cast<u16>(raw)) : raw;
+    const Opcode op = full == 0 ? Opcode::illegal : identify(full);
+    Decoded out{};
+    out.insn.handler = handlers[static_cast<u16>(op)];
+    out.insn.offset = offset;
+    if (op == Opcode::illegal) {
+        out.ends = true;
+        return out;
+    }
+    const InstructionInfo& entry = info(op);
+    const u8 rd = static_cast<u8>(bits(full, 7, 5));
+    const u8 rs1 = static_cast<u8>(bits(full, 15, 5));
+    const u8 rs2 = static_cast<u8>(bits(full, 20, 5));
+    out.insn.rd = destination(rd);
+    out.insn.rs1 = rs1;
+    out.insn.rs2 = rs2;
+    out.insn.imm = immediate(entry.format, full);
+    out.ends = (entry.flags & flag_ends) != 0;
+    out.uses_float = (entry.flags & flag_fp) != 0;
+    out.writes_float = out.uses_float && entry.format != Format::FST;
+    switch (entry.format) {
+        case Format::B:
+            out.insn.imm += 2 * offset;
+            out.insn.rd = static_cast<u8>(length);
+            break;
+        case Format::J:
+            out.insn.imm += 2 * offset;
+            out.insn.rs2 = static_cast<u8>(length);
+            break;
+        case Format::I:
+            if (op == Opcode::jalr) out.insn.rs2 = static_cast<u8>(length);
+            break;
+        case Format::CSR:
+        case Format::CSRI: {
+            // CSRRW with rd = x0 does not read; the set and clear forms with x0 or 0 do not write (Zicsr, table 1).
+            const bool is_write_form = op == Opcode::csrrw || op == Opcode::csrrwi;
+            const bool writes = is_write_form || rs1 != 0;
+            const bool reads = !is_write_form || rd != 0;
+            out.ends = !csr_stays_in_block(static_cast<u16>(out.insn.imm), writes);
+            out.insn.rs2 = static_cast<u8>((writes ? csr_writes : 0) | (reads ? csr_reads : 0) | (out.ends ? csr_ends : 0));
+            break;
+        }
+        case Format::FL:
+        case Format::FFF:
+        case Format::FX:
+            out.insn.rd = rd;
+            break;
+        case Format::FFFF_RM:
+        case Format::FFF_RM:
+        case Format::FF_RM:
+        case Format::FX_RM:
+            out.insn.rd = rd;
+            [[fallthrough]];
+        case Format::XF_RM:
+            out.insn.imm = static_cast<i32>(bits(full, 27, 5) | bits(full, 12, 3) << 8);
+            break;
+        default: break;
+    }
+    return out;
+}
+
+}  // namespace
+
+std::optional<u64> Hart::fetch_page(u64 pc) {
+    FetchEntry& entry = fetch_set_->fetch[TlbSet::fetch_index(pc)];
+    if (entry.tag == (pc & ~page_mask)) return entry.page;
+    const auto translation = translate_for(pc, Access::fetch, 2);
+    if (!translation) return std::nullopt;
+    if (!ram_.contains(translation->physical, 2)) {
+        raise(exc_fetch_access, pc);
+        return std::nullopt;
+    }
+    const u64 page = (translation->physical - ram_.base()) >> page_shift;
+    if (translation->cacheable) entry = {pc & ~page_mask, page};
+    return page;
+}
+
+Block* Hart::lookup(u64 pc) {
+    ++stats_.block_lookups;
+    const auto page = fetch_page(pc);
+    if (!page) return nullptr;
+    const u64 physical = ram_.base() + *page * page_size + (pc & page_mask);
+    if (Block* block = blocks_.find(physical)) return block;
+
+    if (blocks_.full()) {
+        blocks_.clear();
+        ++code_version_;
+        flush_jump_caches();
+    }
+    // Marked before it is read: a write from here on raises the generation.
+    if (ram_.mark_code(*page)) {
+        drop_store_entries(*page);
+        environment_.code_page_marked(*this, *page);
+        ram_.mark_code(*page);
+    }
+    const u32 generation = ram_.code_generation(*page);
+    u32 known;
+    if (blocks_.generation_of(physical >> page_shift, known) && known != generation) {
+        blocks_.drop_page(physical >> page_shift);
+        ++code_version_;
+        flush_jump_caches();
+    }
+    return build(pc, physical, BlockCache::max_slots);
+}
+
+// A block of at most `max_instructions`; a full one is entered in the cache, any other one is scratch.
+Block* Hart::build(u64 pc, u64 physical, unsigned max_instructions) {
+    Insn slots[BlockCache::max_slots];
+    unsigned used = 0;
+    unsigned count = 0;
+    u64 at = 0;  // bytes from the start
+    const u64 page_left = page_size - (physical & page_mask);
+    const u64 room = std::min(page_left, BlockCache::span - (physical & (BlockCache::span - 1)));
+    // Read before the code is: what is written meanwhile makes the block stale, not wrong.
+    const u32 generation = ram_.code_generation((physical - ram_.base()) >> page_shift);
+    const u8* host = ram_.host(physical, page_left);
+    bool ended = false;
+    bool cacheable = true;
+    Insn* float_check = nullptr;
+
+    while (!ended && at < room && count < max_instructions) {
+        u32 raw = load_half(host + at);
+        unsigned length = 2;
+        if (!is_compressed(raw)) {
+            length = 4;
+            if (at + 4 > page_left) {
+                // The other half is on the next page, which is translated on its own and may be anywhere: such
+                // an instruction is a block of its own that is built anew each time.
+                if (count > 0) break;
+                cacheable = false;
+                const auto next_page = fetch_page(pc + at + 2);
+                if (!next_page) return nullptr;
+                raw |= static_cast<u32>(load_half(ram_.data() + *next_page * page_size)) << 16;
+            } else {
+                raw |= static_cast<u32>(load_half(host + at + 2)) << 16;
+            }
+        }
+        const u8 offset = static_cast<u8>(at / 2);
+        if (breakpoint_near(pc + at)) slots[used++] = {handlers_[op_breakpoint], 0, 0, 0, 0, offset};
+        const Decoded decoded = decode(raw, length, offset, handlers_);
+        if (decoded.uses_float && float_check == nullptr) {
+            float_check = &slots[used];
+            slots[used++] = {handlers_[op_float_check], 0, 0, 0, 0, offset};
+        }
+        if (decoded.writes_float) float_check->imm = 1;
+        slots[used++] = decoded.insn;
+        ended = decoded.ends;
+        at += length;
+        ++count;
+    }
+    if (!ended) {
+        slots[used++] = {handlers_[op_end], static_cast<i32>(at), 0, 0, 0, static_cast<u8>(at / 2)};
+        cacheable = cacheable && count < max_instructions;
+    }
+    Block* block;
+    if (cacheable) {
+        block = blocks_.allocate(physical, used);
+    } else {
+        block = reinterpret_cast<Block*>(scratch_.get());
+        block->physical = physical;
+        block->slots = used;
+    }
+    block->cached = cacheable;
+    block->count = count;
+    block->bytes = static_cast<u16>(at);
+    std::copy(slots, slots + used, block->insns);
+    block->exit() = {nullptr, nullptr};
+    ++stats_.blocks_built;
+    if (cacheable) blocks_.insert(block, generation);
+    return block;
+}
+
+Block* Hart::build_scratch(u64 pc, unsigned max_instructions) {
+    const auto page = fetch_page(pc);
+    if (!page) return nullptr;
+    return build(pc, ram_.base() + *page * page_size + (pc & page_mask), max_instructions);
+}
+
+unsigned Hart::retired_before(const Block* block, const Insn* insn) const {
+    unsigned count = 0;
+    for (const Insn* i = block->insns; i != insn; ++i) {
+        count += i->handler != handlers_[op_float_check] && i->handler != handlers_[op_breakpoint];
+    }
+    return count;
+}
+
+void Hart::flush_jump_caches() {
+    for (TranslationSpace& space : spaces_) {
+        for (auto& set : space.sets) {
+            if (set) set->flush_jumps();
+        }
+    }
+}
+
+void Hart::drop_stale_code() {
+    const u64 epoch = ram_.code_epoch();
+    if (epoch == code_epoch_seen_) return;
+    code_epoch_seen_ = epoch;
+    std::vector<u64> stale;
+    blocks_.for_each_page([&](u64 page, u32 generation) {
+        if (ram_.code_generation(page - (ram_.base() >> page_shift)) != generation) stale.push_back(page);
+    });
+    for (const u64 page : stale) blocks_.drop_page(page);
+    if (!stale.empty()) {
+        ++code_version_;
+        flush_jump_caches();
+    }
+}
+
+}  // namespace wirt::riscv

@@ -1,0 +1,236 @@
+// A hart's life: reset, events from other threads, the settling of interrupts and time, state.
+#include "riscv/hart.h"
+
+#include <algorithm>
+
+#include "base/bits.h"
+#include "riscv/softfloat.h"
+
+namespace wirt::riscv {
+
+Hart::Hart(unsigned id, memory::AddressSpace& bus, HartEnvironment& environment)
+    : id_(id), bus_(bus), ram_(bus.ram()), environment_(environment) {
+    interpret(0, &handlers_);
+    spaces_[0].valid = true;
+    scratch_ = std::make_unique<u8[]>(sizeof(Block) + (BlockCache::max_slots + 1) * sizeof(Insn));
+    reset(ram_.base(), Privilege::machine);
+}
+
+Hart::~Hart() = default;
+
+void Hart::reset(u64 pc, Privilege privilege) {
+    std::fill(std::begin(x_), std::end(x_), 0);
+    std::fill(std::begin(f_), std::end(f_), 0);
+    fflags_ = frm_ = 0;
+    float_fast_ = false;
+    pc_ = pc;
+    privilege_ = privilege;
+    // UXL and SXL are fixed at 64 bits.
+    mstatus_ = u64{2} << 32 | u64{2} << 34;
+    mie_ = mideleg_ = medeleg_ = 0;
+    mip_.store(0);
+    mtvec_ = mepc_ = mcause_ = mtval_ = mscratch_ = 0;
+    stvec_ = sepc_ = scause_ = stval_ = sscratch_ = 0;
+    satp_ = menvcfg_ = senvcfg_ = mcounteren_ = scounteren_ = mcountinhibit_ = 0;
+    stimecmp_ = ~u64{0};
+    std::fill(std::begin(pmpcfg_), std::end(pmpcfg_), 0);
+    std::fill(std::begin(pmpaddr_), std::end(pmpaddr_), 0);
+    reservation_ = ~u64{0};
+    at_block_ = nullptr;
+    flush_all();
+    select_translation();
+}
+
+void Hart::set_privilege(Privilege privilege) {
+    privilege_ = privilege;
+    select_translation();
+}
+
+// ---------------------------------------------------------------- running
+
+RunResult Hart::run(u64 until) {
+    const fp::DefaultEnvironment float_environment;
+    step_over_ = breakpoint_at(pc_) ? pc_ : ~u64{0};
+    try {
+        return interpret(until, nullptr);
+    } catch (...) {
+        standing_after_throw();
+        throw;
+    }
+}
+
+void Hart::standing_after_throw() {
+    // pc_ names the instruction already; the count still runs to the end of its block.
+    if (at_block_ != nullptr) cycles_ = cycles_ - at_block_->count + retired_before(at_block_, at_insn_);
+    at_block_ = nullptr;
+}
+
+Hart::Next Hart::settle(u64 until, RunResult& result) {
+    for (;;) {
+        const u32 events = events_.exchange(0, std::memory_order_seq_cst);
+        if ((events & ev_fence) != 0) service_fences();
+        if ((events & ev_code_page) != 0) {
+            std::vector<u64> pages;
+            {
+                std::lock_guard lock(request_mutex_);
+                pages.swap(code_pages_);
+            }
+            for (const u64 page : pages) drop_store_entries(page);
+        }
+        if ((events & ev_code_write) != 0) drop_stale_code();
+        if ((events & ev_exit) != 0) {
+            result = RunResult::exit;
+            return Next::stop;
+        }
+        if (cycles_ >= until) {
+            result = RunResult::limit;
+            return Next::stop;
+        }
+        update_timer();
+        take_interrupt();
+
+        const bool timer_on = (menvcfg_ & envcfg::stce) != 0 && (mip_.load() & (u64{1} << irq_sti)) == 0;
+        const u64 slice = environment_.cycles_until(*this, timer_on ? stimecmp_ : ~u64{0});
+        limit_.store(std::min(until, cycles_ + std::max<u64>(slice, 1)), std::memory_order_seq_cst);
+        // An event that came in between had its zero overwritten.
+        if (events_.load(std::memory_order_seq_cst) == 0) return Next::resume;
+    }
+}
+
+u64 Hart::timer_deadline() const {
+    return (menvcfg_ & envcfg::stce) != 0 ? stimecmp_ : ~u64{0};
+}
+
+bool Hart::wakeup_pending() {
+    update_timer();
+    return (mip() & mie_) != 0;
+}
+
+// ---------------------------------------------------------------- from other threads
+
+void Hart::post(Event event) {
+    events_.fetch_or(event, std::memory_order_seq_cst);
+    limit_.store(0, std::memory_order_seq_cst);
+    environment_.wake(*this);
+}
+
+void Hart::set_interrupt(Interrupt which, bool level) {
+    const u64 mask = u64{1} << which;
+    if (which == irq_sei) {
+        if (seip_line_.exchange(level) == level) return;
+    } else {
+        const u64 old = level ? mip_.fetch_or(mask) : mip_.fetch_and(~mask);
+        if (((old & mask) != 0) == level) return;
+    }
+    if (level) post(ev_interrupt);
+}
+
+void Hart::request_exit() {
+    post(ev_exit);
+}
+
+void Hart::request_fence_i() {
+    post(ev_code_write);
+}
+
+void Hart::request_sfence(u64 start, u64 size, std::optional<u16> asid) {
+    {
+        std::lock_guard lock(request_mutex_);
+        fence_requests_.push_back({start, size, asid});
+        fences_pending_.store(static_cast<u32>(fence_requests_.size()), std::memory_order_release);
+    }
+    post(ev_fence);
+}
+
+void Hart::service_fences() {
+    std::lock_guard lock(request_mutex_);
+    for (const FenceRequest& request : fence_requests_) flush_range(request.start, request.size, request.asid);
+    fence_requests_.clear();
+    fences_pending_.store(0, std::memory_order_release);
+}
+
+void Hart::note_code_page(u64 page) {
+    {
+        std::lock_guard lock(request_mutex_);
+        code_pages_.push_back(page);
+    }
+    post(ev_code_page);
+}
+
+void Hart::note_code_write() {
+    post(ev_code_write);
+}
+
+// ---------------------------------------------------------------- breakpoints
+
+void Hart::set_breakpoints(std::vector<u64> virtual_addresses) {
+    breakpoints_ = std::move(virtual_addresses);
+    std::sort(breakpoints_.begin(), breakpoints_.end());
+    // Blocks carry the checks: all are decoded anew.
+    blocks_.clear();
+    ++code_version_;
+    flush_jump_caches();
+}
+
+bool Hart::breakpoint_at(u64 address) const {
+    return std::binary_search(breakpoints_.begin(), breakpoints_.end(), address);
+}
+
+bool Hart::breakpoint_near(u64 address) const {
+    // Blocks are shared by all virtual addresses of a page.
+    return std::any_of(breakpoints_.begin(), breakpoints_.end(),
+                       [&](u64 b) { return (b & page_mask) == (address & page_mask); });
+}
+
+// ---------------------------------------------------------------- state
+
+void Hart::visit_state(StateVisitor& v) {
+    v.section("hart" + std::to_string(id_), 1);
+    for (unsigned i = 1; i < 32; ++i) v.field("x" + std::to_string(i), x_[i]);
+    for (unsigned i = 0; i < 32; ++i) v.field("f" + std::to_string(i), f_[i]);
+    v.field("pc", pc_);
+    v.field("privilege", privilege_);
+    v.field("cycles", cycles_);
+    v.field("exceptions", exceptions_);
+    v.field("fflags", fflags_);
+    v.field("frm", frm_);
+    v.field("reservation", reservation_);
+    v.field("reservation_value", reservation_value_);
+    v.field("mstatus", mstatus_);
+    v.field("mip", mip_);
+    v.field("seip_line", seip_line_);
+    v.field("mie", mie_);
+    v.field("mideleg", mideleg_);
+    v.field("medeleg", medeleg_);
+    v.field("mtvec", mtvec_);
+    v.field("mepc", mepc_);
+    v.field("mcause", mcause_);
+    v.field("mtval", mtval_);
+    v.field("mscratch", mscratch_);
+    v.field("stvec", stvec_);
+    v.field("sepc", sepc_);
+    v.field("scause", scause_);
+    v.field("stval", stval_);
+    v.field("sscratch", sscratch_);
+    v.field("satp", satp_);
+    v.field("stimecmp", stimecmp_);
+    v.field("menvcfg", menvcfg_);
+    v.field("senvcfg", senvcfg_);
+    v.field("mcounteren", mcounteren_);
+    v.field("scounteren", scounteren_);
+    v.field("mcountinhibit", mcountinhibit_);
+    v.field("cycle_offset", cycle_offset_);
+    v.field("instret_offset", instret_offset_);
+    v.field("pmpcfg", pmpcfg_);
+    v.field("pmpaddr", pmpaddr_);
+    if (v.loading()) {
+        update_float_mode();
+        flush_all();
+        blocks_.clear();
+        ++code_version_;
+        flush_jump_caches();
+        select_translation();
+    }
+}
+
+}  // namespace wirt::riscv

@@ -1,0 +1,274 @@
+// One RISC-V hart: registers, privileged state, address translation and execution.
+//
+// Implements RV64IMAFDC, Zicsr, Zifencei, Zicntr, Zihpm (counters that read zero), Zba, Zbb, Zbs,
+// Zicbom/Zicbop/Zicboz, Svinval, Svadu, Sstc, Sv39/48/57, M, S and U mode, 16 PMP entries
+// (Unprivileged ISA 20240411, Privileged Architecture 1.13).
+//
+// A hart knows the physical address space and its environment, and no device. One host thread runs it at a
+// time. Others may call the members under "any thread".
+//
+// Code written by others. A store by this hart, another hart, a device or the host to a page that holds
+// decoded code raises the page's generation (GuestRam) and an event in every hart; each drops its blocks of
+// the page at its next block boundary. The other way round, a page that a hart decodes from for the first
+// time must leave the store TLBs of all harts: each is told by an event, and where it had such an entry it
+// raises the generation, for it may have written unseen. FENCE ends a block, hence settles events, so that
+// a writer cannot have announced its write (which takes a FENCE or an AMO with release) before it was seen.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/state_visitor.h"
+#include "memory/address_space.h"
+#include "riscv/block.h"
+#include "riscv/csr_fields.h"
+#include "riscv/tlb.h"
+
+namespace wirt::riscv {
+
+class Hart;
+
+// What a hart asks of the machine around it.
+class HartEnvironment {
+  public:
+    virtual ~HartEnvironment() = default;
+    // The `time` CSR, as of `hart.cycles()`.
+    virtual u64 time(const Hart& hart) = 0;
+    // How many cycles `hart` may run before it must look at the time again, given the deadline it waits for
+    // (in ticks; ~0: none). Deterministic machines answer exactly.
+    virtual u64 cycles_until(const Hart& hart, u64 deadline_ticks) = 0;
+    // True when the machine serves the SBI: an ecall from S-mode then goes to `supervisor_call`.
+    virtual bool serves_sbi() const = 0;
+    virtual void supervisor_call(Hart& hart) = 0;
+    // `page` of guest RAM was decoded from for the first time; every other hart has to be told.
+    virtual void code_page_marked(const Hart& by, u64 page) = 0;
+    // Called (any thread) when an event arrives for a hart that may be parked.
+    virtual void wake(const Hart& hart) = 0;
+};
+
+enum class RunResult : u8 {
+    limit,       // ran as many cycles as asked
+    wfi,         // waits for an interrupt; run again when one is pending or the timer deadline has passed
+    exit,        // request_exit() was called
+    breakpoint,  // stands at a breakpoint
+};
+
+class Hart {
+  public:
+    Hart(unsigned id, memory::AddressSpace& bus, HartEnvironment& environment);
+    ~Hart();
+    Hart(const Hart&) = delete;
+    Hart& operator=(const Hart&) = delete;
+
+    unsigned id() const { return id_; }
+    void reset(u64 pc, Privilege privilege);
+
+    // --- running (the hart's thread) ---
+    // Runs until cycles() reaches `until`, or something in RunResult happens. An exception of a host-side
+    // device passes through; the hart then stands at the instruction that accessed it.
+    RunResult run(u64 until);
+    // Ticks at which the supervisor timer is due; ~0 when it is off.
+    u64 timer_deadline() const;
+    // True when WFI would not wait.
+    bool wakeup_pending();
+
+    // --- any thread ---
+    // Drives an interrupt input (irq_msi, irq_mti, irq_mei, irq_sei) or, for the SBI, irq_ssi.
+    void set_interrupt(Interrupt which, bool level);
+    void request_exit();
+    void request_fence_i();
+    // Translations of [start, start + size) in address space `asid` (nullopt: any); size 0 or ~0: all.
+    void request_sfence(u64 start, u64 size, std::optional<u16> asid);
+    // True when all requests made before were carried out, or will be before the next instruction.
+    bool fences_done() const { return fences_pending_.load(std::memory_order_acquire) == 0; }
+    void service_fences();
+    // Called by the machine for HartEnvironment::code_page_marked and GuestRam::on_code_write.
+    void note_code_page(u64 page);
+    void note_code_write();
+
+    // --- looking and changing (while the hart does not run) ---
+    u64 pc() const { return pc_; }
+    void set_pc(u64 value) { pc_ = value; }
+    u64 x(unsigned index) const { return x_[index]; }
+    void set_x(unsigned index, u64 value) {
+        if (index != 0) x_[index] = value;
+    }
+    u64 f(unsigned index) const { return f_[index]; }
+    void set_f(unsigned index, u64 value) { f_[index] = value; }
+    Privilege privilege() const { return privilege_; }
+    void set_privilege(Privilege privilege);
+    u64 cycles() const { return cycles_; }
+    u64 instructions() const { return cycles_ - exceptions_; }
+    std::optional<u64> peek_csr(u16 number);
+    bool poke_csr(u16 number, u64 value);
+    std::optional<u64> translate(u64 virtual_address, Access access);
+    void set_breakpoints(std::vector<u64> virtual_addresses);
+    void visit_state(StateVisitor& v);
+
+    struct Stats {
+        u64 traps = 0, interrupts = 0, tlb_misses = 0, page_walks = 0, tlb_flushes = 0;
+        u64 blocks_built = 0, block_lookups = 0, mmio_accesses = 0, wfi = 0;
+    };
+    const Stats& stats() const { return stats_; }
+    u64 blocks_dropped() const { return blocks_.dropped; }
+    std::size_t block_cache_bytes() const { return blocks_.bytes(); }
+
+  private:
+    enum Event : u32 { ev_interrupt = 1, ev_exit = 2, ev_fence = 4, ev_code_page = 8, ev_code_write = 16, ev_settle = 32 };
+    enum class CsrOp : u8 { write, set, clear };
+    enum class CacheOp : u8 { inval, clean, flush, zero };
+    // What a slow operation wants the interpreter to do next.
+    enum class Next : u8 { resume /* look up pc_ */, settle /* look at interrupts first */, trap, stop };
+
+    struct Fault {
+        Exception cause;
+        u64 value;
+    };
+
+    // interpreter.cpp
+    // With `table` non-null only stores the address of the handler table there: labels have no other way out.
+    RunResult interpret(u64 until, const void* const** table);
+    void raise(Exception cause, u64 value) { fault_ = {cause, value}; }
+    Next illegal_instruction();
+
+    // hart.cpp
+    void post(Event event);
+    Next settle(u64 until, RunResult& result);
+    void update_timer();
+    void refresh_limit(u64 until);
+    bool breakpoint_at(u64 address) const;
+    bool breakpoint_near(u64 address) const;  // one has this page offset
+    void standing_after_throw();
+
+    // decode.cpp
+    Block* lookup(u64 pc);  // null: fault_ says why
+    Block* build(u64 pc, u64 physical, unsigned max_instructions);
+    Block* build_scratch(u64 pc, unsigned max_instructions);
+    unsigned retired_before(const Block* block, const Insn* insn) const;
+    std::optional<u64> fetch_page(u64 pc);  // index in guest RAM
+    void drop_stale_code();
+    void flush_jump_caches();
+
+    // mmu.cpp
+    struct Translation {
+        u64 physical;
+        u64 page_bytes;  // extent of the leaf
+        bool cacheable;  // the whole 4 KiB page may be accessed alike
+    };
+    std::optional<Translation> walk(u64 address, Access access, Privilege mode, bool update, unsigned size);
+    std::optional<Translation> translate_for(u64 address, Access access, unsigned size);
+    bool pmp_allows(u64 physical, u64 length, Access access, Privilege mode, bool& whole_page) const;
+    void select_translation();
+    TlbSet& set_for(Privilege mode, bool data);
+    TranslationSpace& space_for(u64 satp);
+    Privilege data_privilege() const;
+    void flush_all();
+    void flush_range(u64 start, u64 size, std::optional<u16> asid);
+    void drop_store_entries(u64 ram_page);
+    template <typename T>
+    bool load_slow(u64 address, T& value);
+    template <typename T>
+    bool store_slow(u64 address, T value);
+    bool load_any(u64 address, unsigned size, u64& value);
+    bool store_any(u64 address, unsigned size, u64 value);
+    bool load_misaligned(u64 address, unsigned size, u64& value);
+    bool store_misaligned(u64 address, unsigned size, u64 value);
+    u8* atomic_host(u64 address, unsigned size, bool store);  // null: fault_ says why
+    bool cache_block(CacheOp op, u64 address);
+
+    // csr.cpp
+    bool csr_access(u16 number, CsrOp op, u64 operand, bool writes, bool reads, u64& old);
+    bool csr_read(u16 number, u64& value);
+    bool csr_write(u16 number, u64 value);
+    bool csr_accessible(u16 number, bool writes) const;
+    void write_mstatus(u64 value, u64 mask);
+    u64 mip();
+    u64 pending_interrupts();
+    void update_float_mode();
+
+    // trap.cpp
+    void take_exception();
+    bool take_interrupt();
+    void enter_trap(u64 cause, u64 value, bool interrupt);
+    Next environment_call();
+    Next trap_return_machine();
+    Next trap_return_supervisor();
+    Next wait_for_interrupt();
+    Next sfence_vma(u64 address, u64 asid, bool has_address, bool has_asid);
+    Next sfence_ordering();
+    Next fence_i();
+
+    // ---- state, hottest first ----
+    u64 x_[33] = {};  // x_[32] swallows writes to x0
+    TlbSet* data_set_ = nullptr;
+    TlbSet* fetch_set_ = nullptr;
+    std::atomic<u64> limit_{0};  // cycles at which the run loop must look up; 0 after an event
+    u64 cycles_ = 0;             // retired instructions plus those that trapped
+    u64 pc_ = 0;
+    u64 f_[32] = {};
+    u8 fflags_ = 0;
+    u8 frm_ = 0;
+    bool float_fast_ = false;  // rounding to nearest and inexact already sticky: host arithmetic will do
+    Privilege privilege_ = Privilege::machine;
+    u64 mstatus_ = 0;
+    std::atomic<u32> events_{0};
+    Fault fault_{};
+    u64 atomic_note_ = 0;  // RAM address + 1 of an atomic's target on a page with code, to be noted after the write
+    // Where a slow operation was called from (null: not from a block). pc_ and cycles_ are then the address of
+    // the instruction and the count at the end of its block.
+    const Block* at_block_ = nullptr;
+    const Insn* at_insn_ = nullptr;
+    u64 reservation_ = ~u64{0};  // physical address
+    u64 reservation_value_ = 0;
+    u64 exceptions_ = 0;
+
+    // interrupts
+    std::atomic<u64> mip_{0};  // software-writable bits, and the lines
+    std::atomic<bool> seip_line_{false};
+    u64 mie_ = 0, mideleg_ = 0, medeleg_ = 0;
+
+    // traps and the rest of the privileged registers
+    u64 mtvec_ = 0, mepc_ = 0, mcause_ = 0, mtval_ = 0, mscratch_ = 0;
+    u64 stvec_ = 0, sepc_ = 0, scause_ = 0, stval_ = 0, sscratch_ = 0;
+    u64 satp_ = 0, stimecmp_ = ~u64{0}, menvcfg_ = 0, senvcfg_ = 0;
+    u64 mcounteren_ = 0, scounteren_ = 0, mcountinhibit_ = 0;
+    u64 cycle_offset_ = 0, instret_offset_ = 0;
+    u8 pmpcfg_[16] = {};
+    u64 pmpaddr_[16] = {};
+    bool pmp_active_ = false;
+
+    const unsigned id_;
+    memory::AddressSpace& bus_;
+    memory::GuestRam& ram_;
+    HartEnvironment& environment_;
+
+    const void* const* handlers_ = nullptr;  // by Opcode and PseudoOp
+
+    // translation and code caches
+    static constexpr unsigned space_count = 8;
+    std::array<TranslationSpace, space_count> spaces_;
+    u64 space_clock_ = 0;
+    BlockCache blocks_;
+    u64 code_epoch_seen_ = 0;
+    u64 code_version_ = 0;  // changes whenever blocks were dropped: links looked up before are void
+    std::unique_ptr<u8[]> scratch_;
+    std::vector<u64> breakpoints_;
+    u64 step_over_ = ~u64{0};  // a breakpoint address that is passed once
+
+    // requests of other threads
+    std::mutex request_mutex_;
+    struct FenceRequest {
+        u64 start, size;
+        std::optional<u16> asid;
+    };
+    std::vector<FenceRequest> fence_requests_;
+    std::atomic<u32> fences_pending_{0};
+    std::vector<u64> code_pages_;
+    Stats stats_;
+};
+
+}  // namespace wirt::riscv

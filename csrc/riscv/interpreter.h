@@ -1,0 +1,20 @@
+// What the decoder and the interpreter share: handler addresses, and operand bits packed by the one for the other.
+#pragma once
+
+#include "riscv/isa.h"
+
+namespace wirt::riscv {
+
+// Handlers behind those of the instruction tables. `op_illegal` is Opcode::illegal.
+enum PseudoOp : u16 {
+    op_illegal = static_cast<u16>(Opcode::illegal),
+    op_float_check,  // FS must not be Off; imm: the block writes floating-point state
+    op_breakpoint,   // stop if the address is a breakpoint
+    op_end,          // the block ends without a control transfer; imm: offset of what follows
+    handler_count,
+};
+
+// In Insn::rs2 of a CSR instruction.
+enum CsrOperandBits : u8 { csr_writes = 1, csr_reads = 2, csr_ends = 4 };
+
+}  // namespace wirt::riscv

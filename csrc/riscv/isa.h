@@ -1,0 +1,69 @@
+// The instruction set as data: what the tables in isa/ say, without their semantics.
+#pragma once
+
+#include <span>
+#include <string>
+
+#include "base/types.h"
+
+namespace wirt::riscv {
+
+// Operand formats. The letters of the floating-point ones name the register files of rd, rs1, rs2, rs3
+// (F: floating point, X: integer); _RM ones carry a rounding mode.
+enum class Format : u8 {
+    NONE, R, R1, I, SHAMT6, SHAMT5, S, B, U, J, FENCE, FENCEI, CSR, CSRI, SFENCE, CBO, AMO, LR,
+    FL, FST, FFFF_RM, FFF_RM, FF_RM, FFF, XFF, XF, FX, XF_RM, FX_RM, C,
+};
+
+// What a table's flags column says; the tables leave the prefix out.
+enum InstructionFlags : u8 { flag_0 = 0, flag_ends = 1, flag_fp = 2, flag_csr = 4 };
+
+enum class Opcode : u16 {
+#define EXTENSION(name)
+#define INSN(id, ...) id,
+#include "riscv/isa/all.def"
+#undef INSN
+#undef EXTENSION
+    illegal,
+};
+
+struct InstructionInfo {
+    const char* name;
+    u32 mask;
+    u32 match;
+    Format format;
+    u8 flags;
+    const char* extension;
+    bool compressed;
+};
+
+// 32-bit instructions by Opcode, then the compressed ones.
+std::span<const InstructionInfo> instructions();
+const char* format_name(Format format);
+
+// Opcode::illegal when no table has it.
+Opcode identify(u32 raw);
+const InstructionInfo& info(Opcode opcode);
+// The 32-bit form of a compressed instruction; 0 (an illegal encoding) when it is reserved.
+u32 expand(u16 compressed);
+constexpr bool is_compressed(u32 raw) {
+    return (raw & 3) != 3;
+}
+
+// Immediate of a 32-bit instruction in the given format, sign-extended as the instruction uses it.
+i32 immediate(Format format, u32 raw);
+
+// Either width; pc-relative targets are shown as absolute addresses.
+std::string disassemble(u32 raw, u64 pc);
+const char* register_abi_name(unsigned x);
+const char* float_abi_name(unsigned f);
+
+struct CsrInfo {
+    u16 number;
+    const char* name;
+};
+std::span<const CsrInfo> csrs();
+// Null when the number has no name here.
+const char* csr_name(u16 number);
+
+}  // namespace wirt::riscv

@@ -1,0 +1,463 @@
+// Address translation (Sv39, Sv48, Sv57), physical memory protection, and memory accesses that miss the TLB.
+//
+// Untrusted input: page tables, PMP registers and every address. A walk is bounded by the number of levels;
+// each PTE is read once, atomically, and a page-table access outside RAM is an access fault.
+#include <algorithm>
+
+#include "base/bits.h"
+#include "riscv/hart.h"
+
+namespace wirt::riscv {
+
+namespace {
+
+constexpr Exception page_fault(Access access) {
+    return access == Access::fetch ? exc_fetch_page : access == Access::load ? exc_load_page : exc_store_page;
+}
+constexpr Exception access_fault(Access access) {
+    return access == Access::fetch ? exc_fetch_access : access == Access::load ? exc_load_access : exc_store_access;
+}
+
+enum PmpBits : u8 { pmp_r = 1, pmp_w = 2, pmp_x = 4, pmp_a = 3u << 3, pmp_l = 1u << 7 };
+
+template <typename T>
+u64 load_host(const u8* from) {
+    return __atomic_load_n(reinterpret_cast<const T*>(from), __ATOMIC_RELAXED);
+}
+
+u64 load_host(const u8* from, unsigned size) {
+    switch (size) {
+        case 1: return load_host<u8>(from);
+        case 2: return load_host<u16>(from);
+        case 4: return load_host<u32>(from);
+        default: return load_host<u64>(from);
+    }
+}
+
+void store_host(u8* to, unsigned size, u64 value) {
+    switch (size) {
+        case 1: __atomic_store_n(to, static_cast<u8>(value), __ATOMIC_RELAXED); break;
+        case 2: __atomic_store_n(reinterpret_cast<u16*>(to), static_cast<u16>(value), __ATOMIC_RELAXED); break;
+        case 4: __atomic_store_n(reinterpret_cast<u32*>(to), static_cast<u32>(value), __ATOMIC_RELAXED); break;
+        default: __atomic_store_n(reinterpret_cast<u64*>(to), value, __ATOMIC_RELAXED); break;
+    }
+}
+
+// Levels of the mode in satp.MODE; 0 for Bare.
+constexpr unsigned levels_of(u64 satp) {
+    const u64 mode = satp >> 60;
+    return mode == 8 ? 3 : mode == 9 ? 4 : mode == 10 ? 5 : 0;
+}
+
+}  // namespace
+
+// ---------------------------------------------------------------- translation
+
+Privilege Hart::data_privilege() const {
+    if ((mstatus_ & mstatus::mprv) != 0 && privilege_ == Privilege::machine) {
+        return static_cast<Privilege>((mstatus_ & mstatus::mpp) >> mstatus::mpp_shift);
+    }
+    return privilege_;
+}
+
+bool Hart::pmp_allows(u64 physical, u64 length, Access access, Privilege mode, bool& whole_page) const {
+    const u64 page = physical & ~page_mask;
+    const u64 end = physical + length;
+    whole_page = true;
+    for (unsigned i = 0; i < 16; ++i) {
+        const u8 cfg = pmpcfg_[i];
+        u64 low;
+        u64 high;  // exclusive
+        switch ((cfg & pmp_a) >> 3) {
+            case 0: continue;
+            case 1:  // TOR
+                low = i == 0 ? 0 : pmpaddr_[i - 1] << 2;
+                high = pmpaddr_[i] << 2;
+                break;
+            case 2:  // NA4
+                low = pmpaddr_[i] << 2;
+                high = low + 4;
+                break;
+            default: {  // NAPOT: the trailing ones give the size
+                const unsigned ones = static_cast<unsigned>(std::countr_one(pmpaddr_[i]));
+                if (ones >= 54) {
+                    low = 0;
+                    high = ~u64{0};
+                } else {
+                    low = (pmpaddr_[i] & ~((u64{1} << (ones + 1)) - 1)) << 2;
+                    high = low + (u64{8} << ones);
+                }
+            }
+        }
+        if (high <= low) continue;
+        const bool touches_page = low < page + page_size && high > page;
+        if (touches_page && !(low <= page && high >= page + page_size)) whole_page = false;
+        if (low >= end || high <= physical) continue;
+        // "The matching PMP entry must match all bytes of an access, or the access fails" (3.7.1.3).
+        if (low > physical || high < end) return false;
+        if (mode == Privilege::machine && (cfg & pmp_l) == 0) return true;
+        const u8 need = access == Access::fetch ? pmp_x : access == Access::load ? pmp_r : pmp_w;
+        return (cfg & need) != 0;
+    }
+    return mode == Privilege::machine;
+}
+
+std::optional<Hart::Translation> Hart::walk(u64 address, Access access, Privilege mode, bool update, unsigned size) {
+    const unsigned levels = mode == Privilege::machine ? 0 : levels_of(satp_);
+    bool whole = true;
+    if (levels == 0) {
+        if (!pmp_allows(address, size, access, mode, whole)) {
+            raise(access_fault(access), address);
+            return std::nullopt;
+        }
+        return Translation{address, page_size, whole};
+    }
+    ++stats_.page_walks;
+    const auto fail = [&](Exception cause) {
+        raise(cause, address);
+        return std::nullopt;
+    };
+    // Bits above the mode's virtual address must repeat its top bit (12.4.1).
+    if (sign_extend(address, 12 + 9 * levels) != static_cast<i64>(address)) return fail(page_fault(access));
+
+    u64 table = bits(satp_, 0, 44) << page_shift;
+    for (unsigned level = levels; level-- > 0;) {
+        const u64 entry_address = table + bits(address, 12 + 9 * level, 9) * 8;
+        bool ignored;
+        u8* host = ram_.host(entry_address, 8);
+        if (host == nullptr || !pmp_allows(entry_address, 8, Access::load, Privilege::supervisor, ignored)) {
+            return fail(access_fault(access));
+        }
+        u64* slot = reinterpret_cast<u64*>(host);
+        u64 entry = __atomic_load_n(slot, __ATOMIC_ACQUIRE);
+    again:
+        // Bits 63..54 belong to Svnapot and Svpbmt, which this hart does not have, or are reserved (12.4.1).
+        if ((entry & pte::v) == 0 || (entry >> 54) != 0 || (entry & (pte::r | pte::w)) == pte::w) {
+            return fail(page_fault(access));
+        }
+        const u64 target = bits(entry, 10, 44) << page_shift;
+        if ((entry & (pte::r | pte::x)) == 0) {
+            if ((entry & (pte::d | pte::a | pte::u)) != 0) return fail(page_fault(access));
+            table = target;
+            continue;
+        }
+        if ((entry & pte::u) != 0) {
+            if (mode == Privilege::supervisor && (access == Access::fetch || (mstatus_ & mstatus::sum) == 0)) {
+                return fail(page_fault(access));
+            }
+        } else if (mode == Privilege::user) {
+            return fail(page_fault(access));
+        }
+        const u64 permits = access == Access::fetch  ? entry & pte::x
+                            : access == Access::store ? entry & pte::w
+                            : (mstatus_ & mstatus::mxr) ? entry & (pte::r | pte::x)
+                                                        : entry & pte::r;
+        const u64 extent = page_size << (9 * level);
+        if (permits == 0 || (target & (extent - 1)) != 0) return fail(page_fault(access));
+
+        const u64 needed = entry | pte::a | (access == Access::store ? pte::d : 0);
+        if (needed != entry) {
+            // Svadu: with menvcfg.ADUE clear the bits are software's business (12.4.1, step 9).
+            if ((menvcfg_ & envcfg::adue) == 0) return fail(page_fault(access));
+            if (!pmp_allows(entry_address, 8, Access::store, Privilege::supervisor, ignored)) {
+                return fail(access_fault(access));
+            }
+            if (update) {
+                // The PTE must still be what was checked; if not, it is looked at again as it is now.
+                if (!__atomic_compare_exchange_n(slot, &entry, needed, false, __ATOMIC_SEQ_CST, __ATOMIC_ACQUIRE)) goto again;
+                ram_.note_write(entry_address, 8);
+            }
+        }
+        const u64 physical = target | (address & (extent - 1));
+        if (!pmp_allows(physical, size, access, mode, whole)) return fail(access_fault(access));
+        return Translation{physical, extent, whole};
+    }
+    return fail(page_fault(access));
+}
+
+std::optional<Hart::Translation> Hart::translate_for(u64 address, Access access, unsigned size) {
+    ++stats_.tlb_misses;
+    const Privilege mode = access == Access::fetch ? privilege_ : data_privilege();
+    auto translation = walk(address, access, mode, true, size);
+    if (translation && translation->page_bytes > page_size) {
+        TranslationSpace& space = space_for(satp_);
+        const u64 start = address & ~(translation->page_bytes - 1);
+        space.super_low = std::min(space.super_low, start);
+        space.super_high = std::max(space.super_high, start + translation->page_bytes - 1);
+    }
+    return translation;
+}
+
+std::optional<u64> Hart::translate(u64 virtual_address, Access access) {
+    const Fault saved = fault_;
+    const Privilege mode = access == Access::fetch ? privilege_ : data_privilege();
+    const auto translation = walk(virtual_address, access, mode, false, 1);
+    fault_ = saved;
+    if (!translation) return std::nullopt;
+    return translation->physical;
+}
+
+// ---------------------------------------------------------------- contexts
+
+TranslationSpace& Hart::space_for(u64 satp) {
+    TranslationSpace* oldest = nullptr;
+    // Slot 0 belongs to M-mode, which no satp reaches.
+    for (unsigned i = 1; i < space_count; ++i) {
+        TranslationSpace& space = spaces_[i];
+        if (space.valid && space.satp == satp) {
+            space.last_use = ++space_clock_;
+            return space;
+        }
+        if (oldest == nullptr || space.last_use < oldest->last_use) oldest = &space;
+    }
+    oldest->flush();
+    oldest->valid = true;
+    oldest->satp = satp;
+    oldest->last_use = ++space_clock_;
+    return *oldest;
+}
+
+TlbSet& Hart::set_for(Privilege mode, bool data) {
+    unsigned kind = static_cast<unsigned>(mode);
+    if (data) {
+        if (mode == Privilege::supervisor && (mstatus_ & mstatus::sum) != 0) kind = 2;
+        if ((mstatus_ & mstatus::mxr) != 0) kind += 4;
+    }
+    TranslationSpace& space = mode == Privilege::machine ? spaces_[0] : space_for(satp_);
+    auto& set = space.sets[kind];
+    if (!set) set = std::make_unique<TlbSet>();
+    return *set;
+}
+
+void Hart::select_translation() {
+    fetch_set_ = &set_for(privilege_, false);
+    data_set_ = &set_for(data_privilege(), true);
+}
+
+void Hart::flush_all() {
+    ++stats_.tlb_flushes;
+    for (TranslationSpace& space : spaces_) space.flush();
+}
+
+void Hart::flush_range(u64 start, u64 size, std::optional<u16> asid) {
+    // Beyond this many pages looking each of them up costs more than refilling.
+    constexpr u64 most_pages = 32;
+    ++stats_.tlb_flushes;
+    const bool everything = size == 0 || size > most_pages * page_size;
+    for (unsigned i = 1; i < space_count; ++i) {
+        TranslationSpace& space = spaces_[i];
+        if (!space.valid || (asid && bits(space.satp, 44, 16) != *asid)) continue;
+        const u64 last = start + size - 1;
+        if (everything || last < start || (start <= space.super_high && last >= space.super_low)) {
+            space.flush();
+            continue;
+        }
+        for (u64 page = start & ~page_mask; page <= last; page += page_size) {
+            for (auto& set : space.sets) {
+                if (set) set->flush_page(page);
+            }
+            if (page + page_size < page) break;
+        }
+    }
+}
+
+void Hart::drop_store_entries(u64 ram_page) {
+    const u64 host_page = reinterpret_cast<u64>(ram_.data()) + ram_page * page_size;
+    bool had = false;
+    for (TranslationSpace& space : spaces_) {
+        for (auto& set : space.sets) {
+            if (!set) continue;
+            for (TlbEntry& entry : set->store) {
+                if (entry.tag + entry.addend == host_page && entry.tag != TlbEntry::no_tag) {
+                    entry = {};
+                    had = true;
+                }
+            }
+        }
+    }
+    // Written through such an entry perhaps, since the page was decoded: what was decoded is not trusted.
+    if (had) ram_.invalidate_code(ram_page);
+}
+
+// ---------------------------------------------------------------- accesses that miss
+
+bool Hart::load_any(u64 address, unsigned size, u64& value) {
+    if ((address & (size - 1)) != 0) return load_misaligned(address, size, value);
+    const auto translation = translate_for(address, Access::load, size);
+    if (!translation) return false;
+    const u64 physical = translation->physical;
+    if (const u8* host = ram_.host(physical, size)) {
+        if (translation->cacheable) {
+            data_set_->load[TlbSet::data_index(address)] = {
+                address & ~page_mask, reinterpret_cast<u64>(host) - address};
+        }
+        value = load_host(host, size);
+        return true;
+    }
+    ++stats_.mmio_accesses;
+    const auto result = bus_.read(physical, size);
+    if (!result) {
+        raise(exc_load_access, address);
+        return false;
+    }
+    value = *result;
+    return true;
+}
+
+bool Hart::store_any(u64 address, unsigned size, u64 value) {
+    if ((address & (size - 1)) != 0) return store_misaligned(address, size, value);
+    const auto translation = translate_for(address, Access::store, size);
+    if (!translation) return false;
+    const u64 physical = translation->physical;
+    if (u8* host = ram_.host(physical, size)) {
+        if (ram_.holds_code((physical - ram_.base()) >> page_shift)) {
+            store_host(host, size, value);
+            ram_.note_write(physical, size);
+            return true;
+        }
+        if (translation->cacheable) {
+            data_set_->store[TlbSet::data_index(address)] = {
+                address & ~page_mask, reinterpret_cast<u64>(host) - address};
+        }
+        store_host(host, size, value);
+        return true;
+    }
+    ++stats_.mmio_accesses;
+    if (!bus_.write(physical, size, value)) {
+        raise(exc_store_access, address);
+        return false;
+    }
+    return true;
+}
+
+// A misaligned access to RAM works, also across pages; one to a device is an access fault, since its register
+// accesses cannot be split without effect (Unprivileged ISA 2.6; PMA chapter 3.6).
+bool Hart::load_misaligned(u64 address, unsigned size, u64& value) {
+    u8 buffer[8] = {};
+    const unsigned first = static_cast<unsigned>(std::min<u64>(size, page_size - (address & page_mask)));
+    for (unsigned done = 0; done < size;) {
+        const unsigned part = done == 0 ? first : size - first;
+        const auto translation = translate_for(address + done, Access::load, part);
+        if (!translation) return false;
+        const u8* host = ram_.host(translation->physical, part);
+        if (host == nullptr) {
+            raise(exc_load_access, address + done);
+            return false;
+        }
+        for (unsigned i = 0; i < part; ++i) buffer[done + i] = static_cast<u8>(load_host<u8>(host + i));
+        done += part;
+    }
+    value = load_le<u64>(buffer);
+    return true;
+}
+
+bool Hart::store_misaligned(u64 address, unsigned size, u64 value) {
+    struct Part {
+        u8* host;
+        u64 physical;
+        unsigned length;
+    } parts[2];
+    unsigned count = 0;
+    const unsigned first = static_cast<unsigned>(std::min<u64>(size, page_size - (address & page_mask)));
+    for (unsigned done = 0; done < size; ++count) {
+        const unsigned part = done == 0 ? first : size - first;
+        const auto translation = translate_for(address + done, Access::store, part);
+        if (!translation) return false;
+        u8* host = ram_.host(translation->physical, part);
+        if (host == nullptr) {
+            raise(exc_store_access, address + done);
+            return false;
+        }
+        parts[count] = {host, translation->physical, part};
+        done += part;
+    }
+    for (unsigned p = 0; p < count; ++p) {
+        for (unsigned i = 0; i < parts[p].length; ++i, value >>= 8) store_host(parts[p].host + i, 1, value);
+        ram_.note_write(parts[p].physical, parts[p].length);
+    }
+    return true;
+}
+
+template <typename T>
+bool Hart::load_slow(u64 address, T& value) {
+    u64 wide;
+    if (!load_any(address, sizeof(T), wide)) return false;
+    value = static_cast<T>(wide);
+    return true;
+}
+template <typename T>
+bool Hart::store_slow(u64 address, T value) {
+    return store_any(address, sizeof(T), static_cast<u64>(value));
+}
+template bool Hart::load_slow(u64, i8&);
+template bool Hart::load_slow(u64, i16&);
+template bool Hart::load_slow(u64, i32&);
+template bool Hart::load_slow(u64, u8&);
+template bool Hart::load_slow(u64, u16&);
+template bool Hart::load_slow(u64, u32&);
+template bool Hart::load_slow(u64, u64&);
+template bool Hart::store_slow(u64, u8);
+template bool Hart::store_slow(u64, u16);
+template bool Hart::store_slow(u64, u32);
+template bool Hart::store_slow(u64, u64);
+
+u8* Hart::atomic_host(u64 address, unsigned size, bool store) {
+    if ((address & (size - 1)) != 0) {
+        raise(store ? exc_store_misaligned : exc_load_misaligned, address);
+        return nullptr;
+    }
+    TlbEntry& entry = (store ? data_set_->store : data_set_->load)[TlbSet::data_index(address)];
+    if (entry.tag == (address & ~page_mask)) return reinterpret_cast<u8*>(address + entry.addend);
+    const auto translation = translate_for(address, store ? Access::store : Access::load, size);
+    if (!translation) return nullptr;
+    u8* host = ram_.host(translation->physical, size);
+    if (host == nullptr) {
+        // Devices support no atomics (PMA, AMONone and RsrvNone; Privileged Architecture 3.6.3).
+        raise(store ? exc_store_access : exc_load_access, address);
+        return nullptr;
+    }
+    if (store && ram_.holds_code((translation->physical - ram_.base()) >> page_shift)) {
+        atomic_note_ = translation->physical + 1;
+    } else if (translation->cacheable) {
+        entry = {address & ~page_mask, reinterpret_cast<u64>(host) - address};
+    }
+    return host;
+}
+
+bool Hart::cache_block(CacheOp op, u64 address) {
+    constexpr u64 block = 64;
+    // Which levels may execute it is in the envcfg registers (CMO specification 1.0.1, 3.5).
+    const u64 machine = menvcfg_, supervisor = senvcfg_;
+    const auto enabled = [&](u64 field) {
+        if (privilege_ == Privilege::machine) return true;
+        if ((machine & field) == 0) return false;
+        return privilege_ != Privilege::user || (supervisor & field) != 0;
+    };
+    const u64 field = op == CacheOp::zero ? envcfg::cbze : op == CacheOp::inval ? envcfg::cbie : envcfg::cbcfe;
+    if (!enabled(field)) {
+        illegal_instruction();
+        return false;
+    }
+    const u64 start = address & ~(block - 1);
+    const bool zero = op == CacheOp::zero;
+    auto translation = translate_for(start, zero ? Access::store : Access::load, block);
+    if (!translation && !zero) {
+        // Permitted where a load or a store is; the fault, if any, is that of a store.
+        translation = translate_for(start, Access::store, block);
+    }
+    if (!translation) {
+        fault_.value = address;
+        return false;
+    }
+    if (!zero) return true;
+    u8* host = ram_.host(translation->physical, block);
+    if (host == nullptr) {
+        raise(exc_store_access, address);
+        return false;
+    }
+    for (u64 i = 0; i < block; i += 8) store_host(host + i, 8, 0);
+    ram_.note_write(translation->physical, block);
+    return true;
+}
+
+}  // namespace wirt::riscv

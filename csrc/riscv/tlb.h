@@ -1,0 +1,89 @@
+// Cached translations of one translation context, and the pool of contexts of a hart.
+//
+// A context is what a translation depends on beside the address: satp, the effective privilege, SUM and
+// MXR. Each has its own TlbSet, so that a trap, a return or a switch between processes changes a pointer
+// and flushes nothing. An entry's tag is the virtual page; the low bits of an access that must be zero
+// (its alignment) are part of the comparison, so that a misaligned access misses and is handled out of line.
+#pragma once
+
+#include <array>
+#include <memory>
+
+#include "base/types.h"
+
+namespace wirt::riscv {
+
+struct Block;
+
+struct TlbEntry {
+    static constexpr u64 no_tag = ~u64{0};  // page bits of a tag are never all ones with low bits set
+    u64 tag = no_tag;
+    u64 addend = 0;  // host address = virtual address + addend
+};
+
+struct FetchEntry {
+    u64 tag = TlbEntry::no_tag;
+    u64 page = 0;  // index of the page in guest RAM
+};
+
+struct JumpEntry {
+    u64 pc = 1;  // odd: matches no program counter
+    Block* block = nullptr;
+};
+
+struct TlbSet {
+    static constexpr unsigned data_entries = 512;
+    static constexpr unsigned fetch_entries = 128;
+    static constexpr unsigned jump_entries = 1024;
+
+    std::array<TlbEntry, data_entries> load;
+    std::array<TlbEntry, data_entries> store;
+    std::array<FetchEntry, fetch_entries> fetch;
+    std::array<JumpEntry, jump_entries> jump;
+    bool jumps_used = false;
+
+    static unsigned data_index(u64 address) { return (address >> page_shift) % data_entries; }
+    static unsigned fetch_index(u64 address) { return (address >> page_shift) % fetch_entries; }
+    static unsigned jump_index(u64 pc) { return (pc >> 1) % jump_entries; }
+
+    void flush() {
+        load.fill({});
+        store.fill({});
+        fetch.fill({});
+        flush_jumps();
+    }
+    void flush_jumps() {
+        if (jumps_used) jump.fill({});
+        jumps_used = false;
+    }
+    void flush_page(u64 address) {
+        const u64 page = address & ~page_mask;
+        if (TlbEntry& e = load[data_index(address)]; e.tag == page) e = {};
+        if (TlbEntry& e = store[data_index(address)]; e.tag == page) e = {};
+        fetch[fetch_index(address)] = {};
+        // Jumps into the page may outlive its fetch entry.
+        flush_jumps();
+    }
+};
+
+// All sets of one satp value.
+struct TranslationSpace {
+    static constexpr unsigned kinds = 8;  // (user, supervisor, supervisor+SUM, machine) x MXR
+    u64 satp = 0;
+    bool valid = false;
+    u64 last_use = 0;
+    // Virtual range covered by superpage entries: their flush by one address must drop all their fragments.
+    u64 super_low = ~u64{0};
+    u64 super_high = 0;
+    std::array<std::unique_ptr<TlbSet>, kinds> sets;
+
+    void flush() {
+        for (auto& set : sets) {
+            if (set) set->flush();
+        }
+        super_low = ~u64{0};
+        super_high = 0;
+    }
+};
+
+}  // namespace wirt::riscv

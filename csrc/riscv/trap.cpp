@@ -1,0 +1,148 @@
+// Traps, interrupts and the privileged instructions (Privileged Architecture, chapters 3 and 12).
+#include "base/bits.h"
+#include "riscv/hart.h"
+
+namespace wirt::riscv {
+
+u64 Hart::pending_interrupts() {
+    const u64 pending = mip() & mie_;
+    if (pending == 0) return 0;
+    const u64 for_machine = pending & ~mideleg_;
+    const bool machine_on = privilege_ != Privilege::machine || (mstatus_ & mstatus::mie) != 0;
+    if (machine_on && for_machine != 0) return for_machine;
+    const u64 for_supervisor = pending & mideleg_;
+    const bool supervisor_on = privilege_ == Privilege::user ||
+                               (privilege_ == Privilege::supervisor && (mstatus_ & mstatus::sie) != 0);
+    return supervisor_on ? for_supervisor : 0;
+}
+
+bool Hart::take_interrupt() {
+    const u64 pending = pending_interrupts();
+    if (pending == 0) return false;
+    // Order of priority: MEI, MSI, MTI, SEI, SSI, STI (3.1.9).
+    for (const Interrupt which : {irq_mei, irq_msi, irq_mti, irq_sei, irq_ssi, irq_sti}) {
+        if (!bit(pending, which)) continue;
+        ++stats_.interrupts;
+        enter_trap(which, 0, true);
+        return true;
+    }
+    return false;
+}
+
+void Hart::take_exception() {
+    ++exceptions_;
+    ++stats_.traps;
+    enter_trap(fault_.cause, fault_.value, false);
+}
+
+void Hart::enter_trap(u64 cause, u64 value, bool interrupt) {
+    const u64 delegated = interrupt ? mideleg_ : medeleg_;
+    const u64 vector_offset = interrupt ? 4 * cause : 0;
+    const u64 full_cause = cause | (interrupt ? u64{1} << 63 : 0);
+    if (privilege_ != Privilege::machine && bit(delegated, static_cast<unsigned>(cause))) {
+        scause_ = full_cause;
+        sepc_ = pc_;
+        stval_ = value;
+        const bool enabled = (mstatus_ & mstatus::sie) != 0;
+        mstatus_ &= ~(mstatus::sie | mstatus::spie | mstatus::spp);
+        if (enabled) mstatus_ |= mstatus::spie;
+        if (privilege_ == Privilege::supervisor) mstatus_ |= mstatus::spp;
+        privilege_ = Privilege::supervisor;
+        pc_ = (stvec_ & ~u64{3}) + ((stvec_ & 1) ? vector_offset : 0);
+    } else {
+        mcause_ = full_cause;
+        mepc_ = pc_;
+        mtval_ = value;
+        const bool enabled = (mstatus_ & mstatus::mie) != 0;
+        mstatus_ &= ~(mstatus::mie | mstatus::mpie | mstatus::mpp);
+        if (enabled) mstatus_ |= mstatus::mpie;
+        mstatus_ |= static_cast<u64>(privilege_) << mstatus::mpp_shift;
+        privilege_ = Privilege::machine;
+        pc_ = (mtvec_ & ~u64{3}) + ((mtvec_ & 1) ? vector_offset : 0);
+    }
+    select_translation();
+}
+
+Hart::Next Hart::illegal_instruction() {
+    // mtval is the instruction, as fetched (3.1.16). It is read again: a trap of this kind is rare.
+    const auto half = [&](u64 address) -> u64 {
+        const auto physical = translate(address, Access::fetch);
+        const u8* host = physical ? ram_.host(*physical, 2) : nullptr;
+        return host != nullptr ? load_le<u16>(host) : 0;
+    };
+    u64 raw = half(pc_);
+    if ((raw & 3) == 3) raw |= half(pc_ + 2) << 16;
+    raise(exc_illegal, raw);
+    return Next::trap;
+}
+
+Hart::Next Hart::environment_call() {
+    if (privilege_ == Privilege::supervisor && environment_.serves_sbi()) {
+        pc_ += 4;
+        environment_.supervisor_call(*this);
+        return Next::settle;
+    }
+    raise(static_cast<Exception>(exc_ecall_u + static_cast<unsigned>(privilege_)), 0);
+    return Next::trap;
+}
+
+Hart::Next Hart::trap_return_machine() {
+    if (privilege_ != Privilege::machine) return illegal_instruction();
+    const auto target = static_cast<Privilege>((mstatus_ & mstatus::mpp) >> mstatus::mpp_shift);
+    const bool enable = (mstatus_ & mstatus::mpie) != 0;
+    mstatus_ = (mstatus_ & ~(mstatus::mie | mstatus::mpp)) | mstatus::mpie;
+    if (enable) mstatus_ |= mstatus::mie;
+    if (target != Privilege::machine) mstatus_ &= ~mstatus::mprv;
+    privilege_ = target;
+    pc_ = mepc_;
+    select_translation();
+    return Next::resume;
+}
+
+Hart::Next Hart::trap_return_supervisor() {
+    const bool trapped = privilege_ == Privilege::supervisor && (mstatus_ & mstatus::tsr) != 0;
+    if (privilege_ == Privilege::user || trapped) return illegal_instruction();
+    const bool to_supervisor = (mstatus_ & mstatus::spp) != 0;
+    const bool enable = (mstatus_ & mstatus::spie) != 0;
+    mstatus_ = (mstatus_ & ~(mstatus::sie | mstatus::spp | mstatus::mprv)) | mstatus::spie;
+    if (enable) mstatus_ |= mstatus::sie;
+    privilege_ = to_supervisor ? Privilege::supervisor : Privilege::user;
+    pc_ = sepc_;
+    select_translation();
+    return Next::resume;
+}
+
+Hart::Next Hart::wait_for_interrupt() {
+    // The time-out of TW, and of U-mode, is zero: the instruction is illegal there at once (3.1.6.5, 3.3.3).
+    const bool trapped = privilege_ == Privilege::supervisor && (mstatus_ & mstatus::tw) != 0;
+    if (privilege_ == Privilege::user || trapped) return illegal_instruction();
+    pc_ += 4;
+    ++stats_.wfi;
+    if (wakeup_pending()) return Next::settle;
+    return Next::stop;
+}
+
+Hart::Next Hart::sfence_vma(u64 address, u64 asid, bool has_address, bool has_asid) {
+    const bool trapped = privilege_ == Privilege::supervisor && (mstatus_ & mstatus::tvm) != 0;
+    if (privilege_ == Privilege::user || trapped) return illegal_instruction();
+    flush_range(has_address ? address & ~page_mask : 0, has_address ? page_size : 0,
+                has_asid ? std::optional<u16>(static_cast<u16>(asid)) : std::nullopt);
+    pc_ += 4;
+    return Next::resume;
+}
+
+Hart::Next Hart::sfence_ordering() {
+    // SFENCE.W.INVAL and SFENCE.INVAL.IR are not affected by TVM (Svinval 1.0).
+    if (privilege_ == Privilege::user) return illegal_instruction();
+    pc_ += 4;
+    return Next::resume;
+}
+
+Hart::Next Hart::fence_i() {
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    drop_stale_code();
+    pc_ += 4;
+    return Next::settle;
+}
+
+}  // namespace wirt::riscv
