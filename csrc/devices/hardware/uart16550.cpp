@@ -312,7 +312,8 @@ void Uart16550::count_transfer() {
 
 void Uart16550::update_line() {
     const bool level = pending_interrupt() != IIR_none;
-    if (level && !line_level_) DeviceCounters::add(counters_.interrupts_raised);
+    if (level == line_level_) return;
+    if (level) DeviceCounters::add(counters_.interrupts_raised);
     line_level_ = level;
     line_.set(level);
 }
@@ -341,7 +342,8 @@ void Uart16550::visit_state(StateVisitor& v) {
         clear_receiver();
         throw StateError(name_ + ": the saved state holds an impossible receiver FIFO");
     }
-    update_line();
+    line_level_ = pending_interrupt() != IIR_none;
+    line_.set(line_level_);
 }
 
 }  // namespace wirt::devices::hardware
