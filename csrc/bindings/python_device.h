@@ -1,0 +1,37 @@
+// A memory-mapped device whose registers are served by a Python object.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <string>
+
+#include "memory/mmio.h"
+
+namespace wirt::bindings {
+
+namespace py = pybind11;
+
+// Calls the object's read(offset, size) and write(offset, size, value) with the GIL held, on the thread of
+// the hart that made the access. What they raise passes through the hart and pauses the machine.
+class PythonDevice final : public memory::MmioDevice {
+  public:
+    PythonDevice(std::string name, py::object object);
+    ~PythonDevice() override;
+
+    std::string_view name() const override { return name_; }
+    // Its registers are Python's secret: all accesses are counted as "other".
+    std::span<const memory::Register> registers() const override { return {}; }
+    u64 read(u64 offset, unsigned size) override;
+    void write(u64 offset, unsigned size, u64 value) override;
+    void reset() override;
+    void visit_state(StateVisitor& v) override;
+
+    // Lets go of the object; reads give 0 from then on. With the GIL held.
+    void release() { object_ = py::none(); }
+
+  private:
+    const std::string name_;
+    py::object object_;
+};
+
+}  // namespace wirt::bindings

@@ -1,0 +1,49 @@
+// Devices written in Python, and the interrupt lines they drive.
+#include "bindings/register.h"
+
+#include "base/interrupt.h"
+#include "bindings/handle.h"
+#include "bindings/python_device.h"
+
+namespace wirt::bindings {
+
+namespace {
+
+struct Line {
+    HandlePtr handle;  // owns the interrupt controller
+    InterruptLine line;
+};
+
+}  // namespace
+
+void register_devices(py::module_& module) {
+    py::class_<Line>(module, "InterruptLine", "A level-triggered input of the guest's PLIC.")
+        .def_property_readonly(
+            "source", [](const Line& line) { return line.line.source(); }, "Its number at the PLIC.")
+        .def(
+            "set",
+            [](const Line& line, bool level) {
+                py::gil_scoped_release release;
+                line.line.set(level);
+            },
+            py::arg("level"), "Raises (true) or lowers the line; it stays so.");
+
+    module.def(
+        "map_device",
+        [](const HandlePtr& handle, u64 base, u64 size, const std::string& name, py::object device) {
+            auto owned = std::make_unique<PythonDevice>(name, std::move(device));
+            PythonDevice* const raw = owned.get();
+            handle->machine.map_device(base, size, std::move(owned));
+            handle->python_devices.push_back(raw);
+        },
+        py::arg("machine"), py::arg("base"), py::arg("size"), py::arg("name"), py::arg("device"),
+        "Maps an object with read(offset, size) and write(offset, size, value) at a physical address.");
+    module.def(
+        "interrupt_line",
+        [](const HandlePtr& handle, unsigned source) {
+            return Line{handle, handle->machine.interrupt_line(source)};
+        },
+        py::arg("machine"), py::arg("source"), "An interrupt line for such a device; sources 36 to 95.");
+}
+
+}  // namespace wirt::bindings

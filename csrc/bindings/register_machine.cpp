@@ -1,0 +1,262 @@
+// The machine: its configuration and life cycle.
+#include <pybind11/native_enum.h>
+#include <pybind11/stl.h>
+
+#include "bindings/console.h"
+#include "bindings/handle.h"
+#include "bindings/harts.h"
+#include "bindings/memory.h"
+#include "bindings/register.h"
+
+namespace wirt::bindings {
+
+namespace {
+
+using machine::DiskBus;
+using machine::DiskConfig;
+using machine::Image;
+using machine::Machine;
+using machine::MachineConfig;
+using machine::MachineState;
+using machine::NetConfig;
+using machine::StopInfo;
+using machine::StopReason;
+
+using ReleaseGil = py::call_guard<py::gil_scoped_release>;
+
+// Long enough that the slices cost nothing, short enough that Ctrl-C is heard at once.
+constexpr u64 slice_instructions = 20'000'000;
+
+Image make_image(std::string name, const py::buffer& content) {
+    const py::buffer_info info = content.request();
+    if (info.itemsize != 1 || PyBuffer_IsContiguous(info.view(), 'C') == 0) {
+        throw py::value_error("an image is given as contiguous bytes");
+    }
+    const auto* from = static_cast<const u8*>(info.ptr);
+    return {std::move(name), {from, from + info.size}};
+}
+
+// Runs the machine in slices without the GIL until `target` instructions were retired, it stops, or a signal
+// handler raises.
+template <typename Retired, typename Run>
+void run_sliced(Handle& handle, u64 count, Retired retired, Run run) {
+    const u64 begin = retired();
+    for (;;) {
+        const u64 done = retired() - begin;
+        if (done >= count) break;
+        handle.settle_exported_memory();
+        {
+            py::gil_scoped_release release;
+            run(std::min(count - done, slice_instructions));
+        }
+        handle.raise_host_error();
+        if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+        if (handle.machine.stop_info().reason != StopReason::step) break;
+    }
+}
+
+void step(Handle& handle, unsigned hart, u64 count) {
+    Machine& machine = handle.machine;
+    if (hart >= machine.hart_count()) throw py::index_error("the machine has no such hart");
+    // A trap is a step that retires nothing, so single steps are not counted by what was retired.
+    if (count <= slice_instructions) {
+        handle.settle_exported_memory();
+        {
+            py::gil_scoped_release release;
+            machine.step(hart, count);
+        }
+        handle.raise_host_error();
+        return;
+    }
+    run_sliced(
+        handle, count, [&] { return machine.hart(hart).instructions(); },
+        [&](u64 n) { machine.step(hart, n); });
+}
+
+void run_for(Handle& handle, u64 count) {
+    Machine& machine = handle.machine;
+    run_sliced(
+        handle, count, [&] { return machine.instructions(); }, [&](u64 n) { machine.run_for(n); });
+}
+
+bool wait(Handle& handle, double timeout_s) {
+    const bool stopped =
+        wait_interruptibly(timeout_s, [&](double slice_s) { return handle.machine.wait(slice_s); });
+    if (stopped) handle.raise_host_error();
+    return stopped;
+}
+
+void register_configuration(py::module_& module) {
+    py::native_enum<DiskBus>(module, "DiskBus", "enum.Enum", "Which controller a disk hangs on.")
+        .value("virtio", DiskBus::virtio)
+        .value("ahci", DiskBus::ahci)
+        .finalize();
+
+    py::class_<Image>(module, "Image", "The unpacked bytes of an image file, and what errors call it.")
+        .def(py::init<>())
+        .def(py::init(&make_image), py::arg("name"), py::arg("content"))
+        .def_readonly("name", &Image::name)
+        .def("__len__", [](const Image& image) { return image.bytes.size(); });
+
+    py::class_<DiskConfig>(module, "DiskConfig")
+        .def(py::init([](std::shared_ptr<storage::BlockBackend> backend, DiskBus bus, std::string serial,
+                         unsigned queues) {
+                 return DiskConfig{std::move(backend), bus, std::move(serial), queues};
+             }),
+             py::arg("backend"), py::arg("bus"), py::arg("serial"), py::arg("queues"));
+
+    py::class_<NetConfig>(module, "NetConfig")
+        .def(py::init([](std::shared_ptr<network::Port> port, const py::bytes& mac, unsigned queue_pairs) {
+                 const std::string_view view = mac;
+                 NetConfig config{std::move(port), {}, queue_pairs};
+                 if (view.size() != config.mac.size()) throw py::value_error("a MAC address has six bytes");
+                 std::copy(view.begin(), view.end(), config.mac.begin());
+                 return config;
+             }),
+             py::arg("port"), py::arg("mac"), py::arg("queue_pairs"));
+
+    py::class_<MachineConfig>(module, "MachineConfig")
+        .def(py::init<>())
+        .def_readwrite("memory", &MachineConfig::memory)
+        .def_readwrite("harts", &MachineConfig::harts)
+        .def_readwrite("deterministic", &MachineConfig::deterministic)
+        .def_readwrite("seed", &MachineConfig::seed)
+        .def_readwrite("cmdline", &MachineConfig::cmdline)
+        .def_readwrite("kernel", &MachineConfig::kernel)
+        .def_readwrite("initrd", &MachineConfig::initrd)
+        .def_readwrite("firmware", &MachineConfig::firmware)
+        .def_readwrite("dtb", &MachineConfig::dtb)
+        .def_readwrite("disks", &MachineConfig::disks)
+        .def_readwrite("nets", &MachineConfig::nets)
+        .def_readwrite("rng", &MachineConfig::rng)
+        .def_readwrite("virtio_console", &MachineConfig::virtio_console);
+}
+
+void register_states(py::module_& module) {
+    py::native_enum<MachineState>(module, "MachineState", "enum.Enum", "Where a machine is in its life.")
+        .value("created", MachineState::created)
+        .value("running", MachineState::running)
+        .value("paused", MachineState::paused)
+        .value("stopped", MachineState::stopped)
+        .value("closed", MachineState::closed)
+        .finalize();
+    py::native_enum<StopReason>(module, "StopReason", "enum.Enum", "Why a machine does not run.")
+        .value("none", StopReason::none)
+        .value("poweroff", StopReason::poweroff)
+        .value("reboot", StopReason::reboot)
+        .value("failure", StopReason::failure)
+        .value("halted", StopReason::halted)
+        .value("breakpoint", StopReason::breakpoint)
+        .value("step", StopReason::step)
+        .value("host_error", StopReason::host_error)
+        .finalize();
+    py::class_<StopInfo>(module, "StopInfo")
+        .def_readonly("reason", &StopInfo::reason)
+        .def_readonly("code", &StopInfo::code, "With `failure`: the guest's code.")
+        .def_readonly("hart", &StopInfo::hart, "With `breakpoint` and `step`: which hart.");
+}
+
+}  // namespace
+
+void register_machine(py::module_& module) {
+    register_configuration(module);
+    register_states(module);
+
+    py::class_<Handle, HandlePtr> type(module, "Machine", "A whole computer; see wirt.Machine.");
+    type.def(py::init([](MachineConfig config) {
+                 py::gil_scoped_release release;
+                 return std::make_shared<Handle>(std::move(config));
+             }),
+             py::arg("config"));
+
+    type.def(
+            "start",
+            [](Handle& handle) {
+                handle.settle_exported_memory();
+                py::gil_scoped_release release;
+                handle.machine.start();
+            },
+            "created -> running.")
+        .def(
+            "pause",
+            [](Handle& handle) {
+                {
+                    py::gil_scoped_release release;
+                    handle.machine.pause();
+                }
+                handle.raise_host_error();
+            },
+            "running -> paused.")
+        .def(
+            "resume",
+            [](Handle& handle) {
+                handle.settle_exported_memory();
+                py::gil_scoped_release release;
+                handle.machine.resume();
+            },
+            "paused -> running.")
+        .def("close", &Handle::close, "Ends everything; idempotent.")
+        .def("wait", &wait, py::arg("timeout"),
+             "Waits until it does not run; false on time-out (s; negative: for ever). Raises what a device "
+             "raised.")
+        .def("step", &step, py::arg("hart"), py::arg("count"))
+        .def("run_for", &run_for, py::arg("instructions"))
+        .def("raise_host_error", &Handle::raise_host_error,
+             "Raises what a Python device raised, if one did.");
+
+    const auto machine_property = [&type](const char* name, auto getter, const char* doc = "") {
+        type.def_property_readonly(
+            name, [getter](Handle& handle) { return getter(handle.machine); }, doc);
+    };
+    machine_property("state", [](Machine& machine) { return machine.state(); });
+    machine_property("stop_info", [](Machine& machine) { return machine.stop_info(); });
+    machine_property(
+        "instructions", [](Machine& machine) { return machine.instructions(); }, "Retired by all harts.");
+    machine_property(
+        "time_ns", [](Machine& machine) { return machine.time_ns(); }, "Guest time.");
+    machine_property("breakpoints", [](Machine& machine) { return machine.breakpoints(); });
+    machine_property("dtb", [](Machine& machine) {
+        const auto blob = machine.dtb();
+        return py::bytes(reinterpret_cast<const char*>(blob.data()), blob.size());
+    });
+
+    // These may wait for a device's mutex, which a hart may hold inside a Python device.
+    const auto unlocked = [&type](const char* name, auto method, const char* doc = "") {
+        type.def(
+            name, [method](Handle& handle) { return (handle.machine.*method)(); }, ReleaseGil(), doc);
+    };
+    unlocked("hart_stats", &Machine::hart_stats);
+    unlocked("exits", &Machine::exits);
+    unlocked("sbi_calls", &Machine::sbi_calls, "Calls by SBI extension.");
+    unlocked("devices", &Machine::devices);
+    unlocked("take_marks", &Machine::take_marks, "Sections measured since the last call.");
+    unlocked("state_hash", &Machine::state_hash, "Digest of all state.");
+    unlocked("inspect", &Machine::inspect, "(section.field, value) of all integer state.");
+
+    type.def(
+            "add_breakpoint", [](Handle& handle, u64 address) { handle.machine.add_breakpoint(address); },
+            py::arg("address"))
+        .def(
+            "remove_breakpoint",
+            [](Handle& handle, u64 address) { handle.machine.remove_breakpoint(address); },
+            py::arg("address"));
+
+    type.def_property_readonly("harts", [](const HandlePtr& handle) {
+        std::vector<HartView> harts;
+        for (unsigned i = 0; i < handle->machine.hart_count(); ++i) harts.push_back({handle, i});
+        return harts;
+    });
+    type.def_property_readonly("memory", [](const HandlePtr& handle) { return Memory{handle}; });
+    type.def_property_readonly("bus", [](const HandlePtr& handle) { return Bus{handle}; });
+    type.def_property_readonly("serial", [](const HandlePtr& handle) {
+        return Console{handle, &handle->machine.serial()};
+    });
+    type.def_property_readonly("hvc", [](const HandlePtr& handle) {
+        return Console{handle, &handle->machine.hvc()};
+    });
+    type.def_property_readonly("console", [](const HandlePtr& handle) {
+        return Console{handle, &handle->machine.console()};
+    });
+}
+
+}  // namespace wirt::bindings

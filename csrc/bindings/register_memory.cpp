@@ -1,0 +1,131 @@
+// Guest RAM as a Python buffer and by physical address, and the bus with its devices.
+#include "bindings/memory.h"
+
+#include <cstdio>
+
+#include "base/error.h"
+#include "bindings/register.h"
+
+namespace wirt::bindings {
+
+namespace {
+
+std::string hex(u64 value) {
+    char text[19];
+    std::snprintf(text, sizeof text, "0x%llx", static_cast<unsigned long long>(value));
+    return text;
+}
+
+struct Range {
+    u64 start;
+    u64 length;
+};
+
+// A slice by physical address. Unlike a sequence's, it must lie in RAM as it is written.
+Range range_of(const Memory& memory, const py::slice& slice) {
+    const auto& ram = memory.handle->machine.ram();
+    const py::object step = slice.attr("step");
+    if (!step.is_none() && py::cast<i64>(step) != 1)
+        throw py::value_error("guest memory has no slices with a step");
+    const py::object first = slice.attr("start");
+    const py::object last = slice.attr("stop");
+    const u64 start = first.is_none() ? ram.base() : py::cast<u64>(first);
+    const u64 stop = last.is_none() ? ram.base() + ram.size() : py::cast<u64>(last);
+    if (stop < start || !ram.contains(start, stop - start)) {
+        throw AddressError("physical memory " + hex(start) + " to " + hex(stop) + " is not all RAM: it is " +
+                           hex(ram.base()) + " to " + hex(ram.base() + ram.size()));
+    }
+    return {start, stop - start};
+}
+
+py::bytes get_slice(const Memory& memory, const py::slice& slice) {
+    const Range range = range_of(memory, slice);
+    const u8* from = memory.handle->machine.ram().host(range.start, range.length);
+    return py::bytes(reinterpret_cast<const char*>(from), range.length);
+}
+
+void set_slice(const Memory& memory, const py::slice& slice, const py::buffer& value) {
+    const Range range = range_of(memory, slice);
+    const py::buffer_info info = value.request();
+    const u64 size = static_cast<u64>(info.size) * static_cast<u64>(info.itemsize);
+    if (size != range.length) {
+        throw py::value_error("guest memory cannot be resized: " + std::to_string(size) +
+                              " bytes do not fit a slice of " + std::to_string(range.length));
+    }
+    if (PyBuffer_IsContiguous(info.view(), 'C') == 0) throw py::value_error("the value must be contiguous");
+    auto& ram = memory.handle->machine.ram();
+    std::memcpy(ram.host(range.start, range.length), info.ptr, size);
+    ram.note_write(range.start, range.length);
+}
+
+u8& byte_at(const Memory& memory, u64 address) {
+    auto& ram = memory.handle->machine.ram();
+    u8* byte = ram.host(address, 1);
+    if (byte == nullptr) {
+        throw AddressError("physical address " + hex(address) + " is not RAM: it is " + hex(ram.base()) +
+                           " to " + hex(ram.base() + ram.size()));
+    }
+    return *byte;
+}
+
+void set_byte(const Memory& memory, u64 address, u8 value) {
+    byte_at(memory, address) = value;
+    memory.handle->machine.ram().note_write(address, 1);
+}
+
+py::buffer_info export_buffer(Memory& memory) {
+    memory.handle->memory_exported = true;
+    auto& ram = memory.handle->machine.ram();
+    return {ram.data(), static_cast<py::ssize_t>(ram.size()), /*readonly=*/false};
+}
+
+void check_access(u64 address, unsigned size) {
+    if (size != 1 && size != 2 && size != 4 && size != 8)
+        throw py::value_error("an access is 1, 2, 4 or 8 bytes wide");
+    if (address % size != 0)
+        throw AddressError(hex(address) + " is not aligned to the " + std::to_string(size) +
+                           " bytes of the access");
+}
+
+u64 bus_read(const Bus& bus, u64 address, unsigned size) {
+    check_access(address, size);
+    const std::optional<u64> value = bus.handle->machine.bus().read(address, size);
+    if (!value) throw AddressError("nothing answers at physical address " + hex(address));
+    return *value;
+}
+
+void bus_write(const Bus& bus, u64 address, unsigned size, u64 value) {
+    check_access(address, size);
+    if (!bus.handle->machine.bus().write(address, size, value)) {
+        throw AddressError("nothing answers at physical address " + hex(address));
+    }
+}
+
+}  // namespace
+
+void register_memory(py::module_& module) {
+    py::class_<Memory>(
+        module, "Memory", py::buffer_protocol(),
+        "Guest RAM: a writable buffer without a copy (index 0 is the byte at `base`), and slices by "
+        "physical address. Code written through the buffer is seen when harts start or resume; code "
+        "written through slices at once.")
+        .def_buffer(&export_buffer)
+        .def_property_readonly(
+            "base", [](const Memory& memory) { return memory.handle->machine.ram().base(); },
+            "Physical address of the first byte.")
+        .def("__len__", [](const Memory& memory) { return memory.handle->machine.ram().size(); })
+        .def("__getitem__", &get_slice, py::arg("addresses"))
+        .def(
+            "__getitem__", [](const Memory& memory, u64 address) { return byte_at(memory, address); },
+            py::arg("address"))
+        .def("__setitem__", &set_slice, py::arg("addresses"), py::arg("value"))
+        .def("__setitem__", &set_byte, py::arg("address"), py::arg("value"));
+
+    py::class_<Bus>(module, "Bus", "The physical address space as a hart sees it: RAM and device registers.")
+        .def("read", &bus_read, py::arg("address"), py::arg("size"), py::call_guard<py::gil_scoped_release>(),
+             "An aligned access of 1, 2, 4 or 8 bytes, with the side effects that it has for a device.")
+        .def("write", &bus_write, py::arg("address"), py::arg("size"), py::arg("value"),
+             py::call_guard<py::gil_scoped_release>(), "The same for a store.");
+}
+
+}  // namespace wirt::bindings
