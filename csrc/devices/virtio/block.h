@@ -45,19 +45,26 @@ class VirtioBlock final : public VirtioDevice {
         u64 data_written;
     };
 
+    // What the driver negotiated, copied while the mutex was held.
+    struct Policy {
+        // Whether a completed write must be on stable storage (5.2.6.2).
+        bool write_through = true;
+        bool discard = false;
+        bool write_zeroes = false;
+    };
+
     void process(unsigned work) override;
-    Outcome execute(const Chain& chain, bool write_through);
+    Outcome execute(const Chain& chain, Policy policy);
     Outcome read(const Chain& chain, u64 sector);
-    Outcome write(const Chain& chain, u64 sector, bool write_through);
+    Outcome write(const Chain& chain, u64 sector, Policy policy);
     Outcome get_id(const Chain& chain);
-    Outcome deallocate(const Chain& chain, u32 type, bool write_through);
+    Outcome deallocate(const Chain& chain, u32 type, Policy policy);
     bool inside(u64 sector, u64 bytes) const;
 
     const std::shared_ptr<storage::BlockBackend> backend_;
     const Options options_;
     std::array<u8, 72> config_{};  // struct virtio_blk_config (5.2.4)
-    // Whether a completed write must be on stable storage (5.2.6.2).
-    bool write_through_ = true;
+    Policy policy_;
     std::vector<iovec> spans_;  // scratch of the executor's thread
 };
 

@@ -37,7 +37,6 @@ class VirtioNet final : public VirtioDevice {
     std::span<const u8> config() override { return config_; }
     void activate() override;
     void reset() override;
-    void notify(unsigned queue) override;
     void shutdown() override;
     void visit_state(StateVisitor& v) override;
 
@@ -49,33 +48,47 @@ class VirtioNet final : public VirtioDevice {
     u64 dropped() const { return dropped_.load(); }
 
   private:
-    enum class Delivery : u8 { done, no_buffers };
-
     void process(unsigned work) override;
     void transmit(unsigned queue);
     void receive();
-    void control();
-    void accept(network::FramePtr frame);
-    network::FramePtr take_frame(const Chain& chain);
-    Delivery deliver(const network::Frame& frame, unsigned queue);
+    void control(unsigned queue);
+
+    network::FramePtr take_frame(const Chain& chain) const;
+    // False when the queue has too few buffers for now. A frame that can never fit is dropped.
+    bool deliver(const network::Frame& frame, unsigned queue);
+    void fill(const network::Frame& frame, std::size_t buffers);
     u8 command(const Chain& chain);
+    u8 set_mac_table(std::span<const u8> data);
+
+    // Called by the port, on any thread.
+    void accept(network::FramePtr frame);
+    network::FramePtr first_waiting();
+    void drop_first_waiting();
+    void replace_first_waiting(std::vector<network::FramePtr> pieces);
+    void clear_waiting();
+    void drop() { dropped_.fetch_add(1, std::memory_order_relaxed); }
+
+    void connect();
     void update_capabilities();
     unsigned control_queue() const;
     void store_config();
 
     const std::shared_ptr<network::Port> port_;
     const Options options_;
-    std::array<u8, 12> config_{};  // struct virtio_net_config (5.1.4) up to mtu
 
-    // Driver-controlled state, guarded by the device mutex.
+    // Guarded by the device mutex.
+    std::array<u8, 12> config_{};  // struct virtio_net_config (5.1.4) up to mtu
     network::MacAddress mac_;
     bool link_up_ = true;
     bool announce_ = false;
     unsigned active_pairs_ = 1;
     u64 guest_offloads_ = 0;
+    network::OffloadCapabilities capabilities_;
     ReceiveFilter filter_;
     FlowTable flows_;
-    std::vector<Chain> gathered_;  // scratch: the buffers of the frame being delivered
+    // Scratch: the buffers of the frame being delivered, and what was written into each.
+    std::vector<Chain> buffers_;
+    std::vector<u32> written_;
 
     // Frames that wait for buffers. Its mutex is a leaf: the port's threads take it.
     std::mutex waiting_mutex_;

@@ -94,6 +94,10 @@ class VirtioCore {
     bool push(unsigned queue, const Chain& chain, u32 written, u64 touched = 0);
     // The same for several at once: the driver sees none or all.
     bool push(unsigned queue, std::span<const Chain> chains, std::span<const u32> written);
+    // Whether a chain in flight is still the driver's wish: false after a reset.
+    bool current(unsigned queue, const Chain& chain) const {
+        return running_ && chain.epoch == queues_[queue].epoch;
+    }
     // Raises the used buffer notification unless the driver suppressed it.
     void notify_driver(unsigned queue);
     void suppress_notifications(unsigned queue);
@@ -133,6 +137,8 @@ class VirtioCore {
     template <typename Done>
     void settle(Done done);
     void landed(Queue& queue);
+    void note_written(const Chain& chain, u64 bytes);
+    bool give_back(unsigned queue, u64 epoch, std::span<const Used> used);
     void start();
     void retire(Queue& queue);
     Queue* configurable(unsigned queue);
@@ -152,6 +158,8 @@ class VirtioCore {
     u32 config_generation_ = 0;
     const char* fault_ = nullptr;
     std::vector<Queue> queues_;
+    std::vector<Used> used_;      // scratch of push
+    std::vector<iovec> touched_;  // scratch of note_written
 };
 
 }  // namespace wirt::devices::virtio

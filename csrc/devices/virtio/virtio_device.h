@@ -77,10 +77,20 @@ class VirtioDevice {
     // may be done already, or belong to an incarnation that has been reset.
     virtual void process(unsigned work) = 0;
 
+    // Pops from a queue, and keeps the driver from ringing for as long as it gives something. When nothing is
+    // left doorbells are on again, and a pause has put the work down for later. With the device mutex held.
+    bool take(unsigned queue, Chain& out);
+
+    // Buffers that one task serves before others of the same executor have their turn.
+    static constexpr unsigned task_budget = 64;
+
     VirtioCore& core() { return *core_; }
+    const VirtioCore& core() const { return *core_; }
     DeviceCounters& count() { return counters_; }
 
   private:
+    friend class VirtioCore;  // counts doorbells and interrupts
+
     void post(unsigned work);
 
     const std::string name_;
