@@ -49,10 +49,10 @@ class AhciPort {
 
     u32 interrupt_status() const;
     u32 command_and_status() const;
+    u32 sata_status() const;
     void write_command(u32 value);
     void write_sata_control(u32 value);
     void establish_link();
-    bool engine_ready() const;
     void kick();
     void run();
     std::optional<unsigned> next_slot() const;
@@ -65,7 +65,7 @@ class AhciPort {
 
     // Received FISes (4.2.1). Each updates PxTFD and, when PxCMD.FRE is set, memory.
     void receive_register_fis(const ata::Outcome& outcome, bool interrupt);
-    void receive_pio_setup_fis(const ata::Outcome& outcome, const ata::Request& request);
+    void receive_pio_setup_fis(const ata::Outcome& outcome, bool to_host);
     void receive_set_device_bits(const ata::Outcome& outcome, u32 completed);
     void post(u32 offset, std::span<const u8> fis);
     void post_signature();
@@ -88,7 +88,7 @@ class AhciPort {
     u32 sata_error_ = 0;
     u32 sata_active_ = 0;
     u32 command_issue_ = 0;
-    bool halted_ = false;              // ERR:WaitForClear (5.3.14): until software clears PxCMD.ST
+    bool halted_ = false;              // ERR:WaitForClear (5.3): until software clears PxCMD.ST
     bool signature_unposted_ = false;  // the first register FIS after a reset waits for PxCMD.FRE
     bool software_reset_ = false;      // SRST of the Control field
 

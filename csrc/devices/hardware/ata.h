@@ -8,13 +8,11 @@
 // disk before the backend sees it.
 #pragma once
 
-#include <atomic>
 #include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
-#include "base/counters.h"
 #include "base/state_visitor.h"
 #include "storage/block_backend.h"
 
@@ -24,7 +22,7 @@ namespace ata {
 
 inline constexpr unsigned sector_bytes = 512;
 
-// The Status and Error fields (ACS-2, 6.2 and 6.1).
+// The Status and Error fields (ACS-2, 6).
 inline constexpr u8 status_bsy = 0x80, status_drdy = 0x40, status_df = 0x20, status_seek = 0x10,
                     status_drq = 0x08, status_err = 0x01;
 inline constexpr u8 status_ready = status_drdy | status_seek;
@@ -108,16 +106,18 @@ class AtaDisk {
     int write(const ata::Request& request, u64 done, std::span<const iovec> spans) {
         return backend_->write(request.offset + done, spans);
     }
-    int verify(const ata::Request& request, const std::atomic<u32>& incarnation, u32 mine);
+    int verify(const ata::Request& request, u64 done, u64 length);
     int flush() { return backend_->flush(); }
     // `ranges` is the payload of DATA SET MANAGEMENT. False when one lies outside the disk; nothing is then
     // trimmed. `error` is 0 or a positive errno.
     bool trim(std::span<const u8> ranges, int& error);
 
+    // The device signature, in the register FIS that follows a reset.
+    static ata::Outcome signature();
     // What the disk reports for a host errno.
     static ata::Outcome failure(const ata::Request& request, int host_errno);
 
-    // Power-on, COMRESET or a software reset (ACS-2, 4.13; `software` keeps what SET FEATURES chose).
+    // Power-on or COMRESET; `software` (SRST) keeps what SET FEATURES chose.
     void reset(bool software);
     void visit_state(StateVisitor& v);
 
@@ -125,6 +125,7 @@ class AtaDisk {
     struct Command;
     static const Command* find(u8 opcode);
 
+    ata::Request accept_special(const ata::CommandFis& fis, const Command& command);
     ata::Request accept_transfer(const ata::CommandFis& fis, const Command& command, unsigned slot);
     ata::Request accept_set_features(const ata::CommandFis& fis);
     ata::Request accept_read_log(const ata::CommandFis& fis, const Command& command);
@@ -141,7 +142,7 @@ class AtaDisk {
     bool standby_ = false;
     u8 transfer_mode_ = 0;     // as SET FEATURES 03h encodes it
     u8 multiple_sectors_ = 0;  // SET MULTIPLE MODE
-    // The queued error log, valid until it is read (Serial ATA 3.1, 13.7.4).
+    // The queued error log, valid until it is read (Serial ATA 3.1, 13.7).
     bool queued_error_ = false;
     u8 queued_tag_ = 0;
     u8 queued_status_ = 0;
