@@ -264,7 +264,11 @@ LoadedImage load_linux_image(GuestRam& ram, std::span<const u8> image, const std
 
     // image_size is 0 in kernels before 5.3, whose BSS is then not known.
     const u64 size = std::max<u64>(header.image_size, image.size());
-    const u64 base = align_up(load_base, kernel_alignment);
+    // The image stands text_offset above some 2 MiB boundary: the lowest that keeps it at or above load_base.
+    const u64 floor = align_up(ram.base(), kernel_alignment);
+    const u64 base = header.text_offset < load_base
+                         ? std::max(floor, align_up(load_base - header.text_offset, kernel_alignment))
+                         : floor;
     const u64 room = ram.contains(base, 0) ? ram.base() + ram.size() - base : 0;
     if (header.text_offset > room || size > room - header.text_offset) {
         fail(name, "Linux Image needs " + hex(size) + " bytes from " + hex(base) + " + " +

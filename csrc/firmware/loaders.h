@@ -27,9 +27,9 @@ struct LoadedImage {
 enum class RawBinary : u8 { refuse, allow };
 
 // Loads `image`; `name` is what errors call it. An executable ELF goes to its segments' physical addresses, a
-// position-independent one and a raw binary to `load_base`, a Linux Image to `load_base` (2 MiB aligned) plus
-// its text_offset. A raw binary has no mark to know it by and is loaded only where `raw` allows it.
-// Throws ImageError with the reason.
+// position-independent one and a raw binary to `load_base`, a Linux Image to the lowest address from
+// `load_base` on that is its text_offset above a 2 MiB boundary. A raw binary has no mark to know it by and
+// is loaded only where `raw` allows it. Throws ImageError with the reason.
 LoadedImage load_kernel(memory::GuestRam& ram, std::span<const u8> image, const std::string& name,
                         u64 load_base, RawBinary raw = RawBinary::refuse);
 
