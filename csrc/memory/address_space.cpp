@@ -31,7 +31,8 @@ void AddressSpace::map(u64 base, u64 size, MmioDevice& device) {
         return base < other_base + other_size && other_base < base + size;
     };
     if (overlaps(ram_.base(), ram_.size())) {
-        throw ConfigError("device " + std::string(device.name()) + " at " + hex(base) + " overlaps guest memory");
+        throw ConfigError("device " + std::string(device.name()) + " at " + hex(base) +
+                          " overlaps guest memory");
     }
     for (const auto& region : regions_) {
         if (region->visible && overlaps(region->base, region->size)) {
@@ -47,6 +48,7 @@ void AddressSpace::map(u64 base, u64 size, MmioDevice& device) {
     region->registers = device.registers();
     region->counters = std::make_unique<Counter[]>(region->registers.size() + 1);
     regions_.push_back(std::move(region));
+    slots_ = std::make_unique<Slot[]>(regions_.size());
     publish();
 }
 
@@ -60,7 +62,8 @@ void AddressSpace::relocate(MmioDevice& device, std::optional<u64> base) {
                 return *base < other_base + other_size && other_base < *base + region->size;
             };
             bool free = *base + region->size > *base && !clash(ram_.base(), ram_.size());
-            for (const auto& other : regions_) free = free && !(other->visible && clash(other->base, other->size));
+            for (const auto& other : regions_)
+                free = free && !(other->visible && clash(other->base, other->size));
             region->base = *base;
             region->visible = free;
         }
@@ -69,26 +72,51 @@ void AddressSpace::relocate(MmioDevice& device, std::optional<u64> base) {
 }
 
 void AddressSpace::publish() {
-    auto index = std::make_unique<Index>();
+    std::vector<Region*> visible;
     for (const auto& region : regions_) {
-        if (region->visible) index->push_back(region.get());
+        if (region->visible) visible.push_back(region.get());
     }
-    std::sort(index->begin(), index->end(), [](const Region* a, const Region* b) { return a->base < b->base; });
-    index_.store(index.get(), std::memory_order_release);
-    indexes_.push_back(std::move(index));
+    std::sort(visible.begin(), visible.end(),
+              [](const Region* a, const Region* b) { return a->base < b->base; });
+
+    sequence_.fetch_add(1, std::memory_order_relaxed);
+    std::atomic_thread_fence(std::memory_order_release);
+    for (std::size_t i = 0; i < visible.size(); ++i) {
+        slots_[i].base.store(visible[i]->base, std::memory_order_relaxed);
+        slots_[i].size.store(visible[i]->size, std::memory_order_relaxed);
+        slots_[i].region.store(visible[i], std::memory_order_relaxed);
+    }
+    slot_count_.store(visible.size(), std::memory_order_relaxed);
+    sequence_.fetch_add(1, std::memory_order_release);
 }
 
-AddressSpace::Region* AddressSpace::find(u64 address, unsigned size) const {
-    const Index* index = index_.load(std::memory_order_acquire);
-    if (index == nullptr) return nullptr;
-    auto after = std::upper_bound(index->begin(), index->end(), address,
-                                  [](u64 value, const Region* region) { return value < region->base; });
-    if (after == index->begin()) return nullptr;
-    Region* region = *std::prev(after);
-    return range_inside(address, size, region->base, region->size) ? region : nullptr;
+std::optional<AddressSpace::Hit> AddressSpace::find(u64 address, unsigned size) const {
+    for (;;) {
+        const u64 before = sequence_.load(std::memory_order_acquire);
+        std::size_t low = 0;
+        std::size_t high = slot_count_.load(std::memory_order_relaxed);
+        while (low < high) {
+            const std::size_t middle = (low + high) / 2;
+            if (slots_[middle].base.load(std::memory_order_relaxed) <= address) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        std::optional<Hit> hit;
+        if (low > 0) {
+            const Slot& slot = slots_[low - 1];
+            const u64 base = slot.base.load(std::memory_order_relaxed);
+            if (range_inside(address, size, base, slot.size.load(std::memory_order_relaxed))) {
+                hit = Hit{slot.region.load(std::memory_order_relaxed), address - base};
+            }
+        }
+        std::atomic_thread_fence(std::memory_order_acquire);
+        if ((before & 1) == 0 && sequence_.load(std::memory_order_relaxed) == before) return hit;
+    }
 }
 
-AddressSpace::Counter& AddressSpace::counter(Region& region, u64 offset, unsigned size) const {
+AddressSpace::Counter& AddressSpace::counter(Region& region, u64 offset, unsigned size) {
     const auto& registers = region.registers;
     auto after = std::upper_bound(registers.begin(), registers.end(), offset + size - 1,
                                   [](u64 value, const Register& r) { return value < r.offset; });
@@ -104,15 +132,19 @@ AddressSpace::Counter& AddressSpace::counter(Region& region, u64 offset, unsigne
 std::optional<u64> AddressSpace::read(u64 address, unsigned size) {
     if (const u8* from = ram_.host(address, size)) {
         switch (size) {
-            case 1: return load_atomic<u8>(from);
-            case 2: return load_atomic<u16>(from);
-            case 4: return load_atomic<u32>(from);
-            default: return load_atomic<u64>(from);
+            case 1:
+                return load_atomic<u8>(from);
+            case 2:
+                return load_atomic<u16>(from);
+            case 4:
+                return load_atomic<u32>(from);
+            default:
+                return load_atomic<u64>(from);
         }
     }
-    Region* region = find(address, size);
-    if (region == nullptr) return std::nullopt;
-    const u64 offset = address - region->base;
+    const std::optional<Hit> hit = find(address, size);
+    if (!hit) return std::nullopt;
+    const auto [region, offset] = *hit;
     counter(*region, offset, size).reads.fetch_add(1, std::memory_order_relaxed);
     std::lock_guard lock(region->device->mutex());
     return region->device->read(offset, size);
@@ -121,17 +153,25 @@ std::optional<u64> AddressSpace::read(u64 address, unsigned size) {
 bool AddressSpace::write(u64 address, unsigned size, u64 value) {
     if (u8* to = ram_.host(address, size)) {
         switch (size) {
-            case 1: store_atomic<u8>(to, value); break;
-            case 2: store_atomic<u16>(to, value); break;
-            case 4: store_atomic<u32>(to, value); break;
-            default: store_atomic<u64>(to, value); break;
+            case 1:
+                store_atomic<u8>(to, value);
+                break;
+            case 2:
+                store_atomic<u16>(to, value);
+                break;
+            case 4:
+                store_atomic<u32>(to, value);
+                break;
+            default:
+                store_atomic<u64>(to, value);
+                break;
         }
         ram_.note_write(address, size);
         return true;
     }
-    Region* region = find(address, size);
-    if (region == nullptr) return false;
-    const u64 offset = address - region->base;
+    const std::optional<Hit> hit = find(address, size);
+    if (!hit) return false;
+    const auto [region, offset] = *hit;
     counter(*region, offset, size).writes.fetch_add(1, std::memory_order_relaxed);
     std::lock_guard lock(region->device->mutex());
     region->device->write(offset, size, value);
@@ -147,7 +187,8 @@ std::vector<ExitCount> AddressSpace::exits() const {
             const u64 writes = region->counters[i].writes.load(std::memory_order_relaxed);
             if (reads + writes == 0) continue;
             result.push_back({std::string(region->device->name()),
-                              i < region->registers.size() ? region->registers[i].name : "other", reads, writes});
+                              i < region->registers.size() ? region->registers[i].name : "other", reads,
+                              writes});
         }
     }
     return result;

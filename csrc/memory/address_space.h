@@ -47,19 +47,29 @@ class AddressSpace {
         std::span<const Register> registers;
         std::unique_ptr<Counter[]> counters;  // one a register, then "other"
     };
-    // Sorted by base, visible ones only; replaced whole on a change so that readers take no lock.
-    using Index = std::vector<Region*>;
+    // What readers search: the visible regions, sorted by base, under a sequence lock. A guest may move a BAR
+    // as often as it likes while other harts look on, so a move allocates nothing, and a reader takes base
+    // and region from one version of the map.
+    struct Slot {
+        std::atomic<u64> base;
+        std::atomic<u64> size;
+        std::atomic<Region*> region;
+    };
+    struct Hit {
+        Region* region;
+        u64 offset;
+    };
 
-    Region* find(u64 address, unsigned size) const;
-    Counter& counter(Region& region, u64 offset, unsigned size) const;
+    std::optional<Hit> find(u64 address, unsigned size) const;
+    static Counter& counter(Region& region, u64 offset, unsigned size);
     void publish();
 
     GuestRam& ram_;
     mutable std::mutex change_;
     std::vector<std::unique_ptr<Region>> regions_;
-    std::atomic<const Index*> index_{nullptr};
-    // Old indexes are kept: a hart may still be reading one. They are few and small.
-    std::vector<std::unique_ptr<Index>> indexes_;
+    std::unique_ptr<Slot[]> slots_;  // one a region; replaced by map() only
+    std::atomic<std::size_t> slot_count_{0};
+    std::atomic<u64> sequence_{0};  // odd while the slots are rewritten
 };
 
 }  // namespace wirt::memory
