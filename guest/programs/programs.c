@@ -1,29 +1,37 @@
 /* The programs and the bootargs words that choose them. */
 #include "programs/programs.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "kernel/bootargs.h"
-#include "kernel/print.h"
 
 static const struct {
-    const char* word;
+    const char* words[4]; /* any of them chooses the program */
     void (*run)(void);
 } programs[] = {
-    {"demo", program_demo},                             /* introduces the machine */
-    {"traps", program_traps},                           /* provokes exceptions and looks at what arrives */
-    {"smp", program_smp},                               /* all harts on shared memory */
-    {"memtest", program_memtest}, {"cpu", program_cpu}, /* cpu=all or cpu=crc,matrix,... */
-    {"bench", program_bench},                           /* bench=io */
-    {"echo", program_echo},                             /* sends back lines on the consoles */
+    {{"demo"}, program_demo},       /* introduces the machine */
+    {{"traps"}, program_traps},     /* provokes exceptions and looks at what arrives */
+    {{"smp"}, program_smp},         /* all harts on shared memory */
+    {{"memtest"}, program_memtest}, /* patterns in free memory */
+    {{"cpu"}, program_cpu},         /* cpu=all or cpu=crc,matrix,... */
+    {{"bench"}, program_bench},     /* bench=io */
+    {{"echo"}, program_echo},       /* sends back lines on the consoles */
+    {{"net", "ping", "netsend", "netrecv"}, program_net},
 };
 
+static bool chosen(const char* const words[4]) {
+    for (unsigned i = 0; i < 4 && words[i] != NULL; i++)
+        if (bootargs_has(words[i])) return true;
+    return false;
+}
+
 void programs_run(void) {
-    unsigned chosen = 0;
+    bool any = false;
     for (unsigned i = 0; i < sizeof programs / sizeof programs[0]; i++) {
-        if (!bootargs_has(programs[i].word)) continue;
-        chosen++;
+        if (!chosen(programs[i].words)) continue;
+        any = true;
         programs[i].run();
     }
-    if (chosen == 0) program_demo();
+    if (!any) program_demo();
 }

@@ -12,5 +12,6 @@ void program_memtest(void);
 void program_cpu(void);
 void program_bench(void);
 void program_echo(void);
+void program_net(void);
 
 #endif

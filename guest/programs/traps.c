@@ -21,8 +21,10 @@ static void write_to_constant(void) {
 static void run_data(void) {
     ((void (*)(void))(uintptr_t)return_instruction)();
 }
+/* Through a variable, so that the compiler does not see it coming. */
+static volatile uint64_t* volatile nowhere = (volatile uint64_t*)8;
 static void read_null(void) {
-    (void)*(volatile uint64_t*)8;
+    (void)*nowhere;
 }
 static void write_to_guard(void) {
     *(volatile uint64_t*)(uintptr_t)hart_stacks[0].guard = 0;
