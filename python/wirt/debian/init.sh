@@ -52,8 +52,13 @@ echo "Disks: $(ls /sys/block | grep -E '^(vd|sd|nvme)' | tr '\n' ' ') Networks: 
 echo "poweroff ends the machine."
 echo
 
+# poweroff and reboot ask process 1 by signal; `wait` lets it hear them.
+trap 'poweroff -f' USR1 USR2
+trap 'reboot -f' TERM
+
 # A shell with job control and Ctrl-C wants the real terminal behind /dev/console as its controlling one.
 terminal=$(tr ' ' '\n' </sys/class/tty/console/active | tail -n 1)
 while :; do
-    setsid sh -c "exec sh -l </dev/${terminal:-console} >/dev/${terminal:-console} 2>&1"
+    setsid sh -c "exec sh -l </dev/${terminal:-console} >/dev/${terminal:-console} 2>&1" &
+    wait $!
 done
