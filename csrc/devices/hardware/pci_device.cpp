@@ -228,24 +228,35 @@ void PciDevice::config_write(u32 offset, unsigned size, u32 value) {
     apply();
 }
 
-void PciDevice::reset_config() {
-    std::lock_guard lock(config_mutex_);
-    config_ = reset_;
-    intx_level_ = false;
-    apply();
+void PciDevice::reset_function() {
+    {
+        std::lock_guard lock(config_mutex_);
+        config_ = reset_;
+        intx_level_ = false;
+        apply();
+    }
+    for (const Bar& bar : bars_) {
+        if (bar.target != nullptr) bar.target->reset();
+    }
 }
 
-void PciDevice::visit_config_state(StateVisitor& v) {
-    std::lock_guard lock(config_mutex_);
-    std::array<u8, config_space_bytes> visited = config_;
-    v.field("configuration space", visited);
-    v.field("intx", intx_level_);
-    if (!v.loading()) return;
-    // What software cannot write is not taken from a snapshot either.
-    for (unsigned i = 0; i < config_space_bytes; ++i) {
-        config_[i] = static_cast<u8>((reset_[i] & ~writable_[i]) | (visited[i] & writable_[i]));
+void PciDevice::visit_function_state(StateVisitor& v) {
+    {
+        std::lock_guard lock(config_mutex_);
+        std::array<u8, config_space_bytes> visited = config_;
+        v.field("configuration space", visited);
+        v.field("intx", intx_level_);
+        if (v.loading()) {
+            // What software cannot write is not taken from a snapshot either.
+            for (unsigned i = 0; i < config_space_bytes; ++i) {
+                config_[i] = static_cast<u8>((reset_[i] & ~writable_[i]) | (visited[i] & writable_[i]));
+            }
+            apply();
+        }
     }
-    apply();
+    for (const Bar& bar : bars_) {
+        if (bar.target != nullptr) bar.target->visit_state(v);
+    }
 }
 
 u16 PciDevice::command() const {

@@ -62,10 +62,9 @@ class PciDevice {
     // Naturally aligned accesses of 1, 2 or 4 bytes.
     u32 config_read(u32 offset, unsigned size) const;
     void config_write(u32 offset, unsigned size, u32 value);
-    // RST#: configuration space only; the registers behind the BARs are reset as the MmioDevices they are.
-    void reset_config();
-    // Configuration space only, for the same reason.
-    void visit_config_state(StateVisitor& v);
+    // Both go on to the registers behind the BARs. Only while the machine is still.
+    void reset_function();  // RST#
+    void visit_function_state(StateVisitor& v);
 
   protected:
     // --- the device's side, while it is being built ---

@@ -37,7 +37,6 @@ constexpr memory::Register slot_registers[] = {
 PcieRoot::PcieRoot(memory::AddressSpace& bus, memory::GuestRam& ram, std::array<InterruptLine, 4> intx,
                    MessageSink* messages, PcieWindows windows)
     : bus_(bus), ram_(ram), intx_(intx), messages_(messages), windows_(windows) {
-    bus_.map(windows_.ecam.base, windows_.ecam.size, *this);
     slots_[0] = std::make_unique<HostBridge>();
     slots_[0]->attach(*this, 0);
 }
@@ -81,7 +80,7 @@ void PcieRoot::write(u64 offset, unsigned size, u64 value) {
 
 void PcieRoot::reset() {
     for (const auto& device : slots_) {
-        if (device) device->reset_config();
+        if (device) device->reset_function();
     }
 }
 
@@ -89,7 +88,7 @@ void PcieRoot::visit_state(StateVisitor& v) {
     for (unsigned slot = 0; slot < slot_count; ++slot) {
         if (slots_[slot] == nullptr) continue;
         v.section("pcie-root.slot" + std::to_string(slot), 1);
-        slots_[slot]->visit_config_state(v);
+        slots_[slot]->visit_function_state(v);
     }
 }
 

@@ -25,7 +25,6 @@ struct PcieWindow {
     u64 size;
 };
 struct PcieWindows {
-    PcieWindow ecam{0x3000'0000, 0x1000'0000};
     PcieWindow io{0x0300'0000, 0x1'0000};
     PcieWindow mmio32{0x4000'0000, 0x4000'0000};
     PcieWindow mmio64{0x4'0000'0000, 0x4'0000'0000};
@@ -35,8 +34,11 @@ class PcieRoot final : public memory::MmioDevice, private PciBus {
   public:
     static constexpr unsigned slot_count = 32;
 
-    // Maps its ECAM into `bus`. `intx` are the lines of INTA..INTD of slot 0. Without `messages` every MSI is
-    // dropped, as on a board without a message controller.
+    static constexpr u64 region_size = 0x1000'0000;
+
+    // The board maps the ECAM; BARs are moved about `bus` as the guest places them. `intx` are the lines of
+    // INTA..INTD of slot 0. Without `messages` every MSI is dropped, as on a board without a message
+    // controller.
     PcieRoot(memory::AddressSpace& bus, memory::GuestRam& ram, std::array<InterruptLine, 4> intx,
              MessageSink* messages, PcieWindows windows = {});
     ~PcieRoot() override;
@@ -51,6 +53,7 @@ class PcieRoot final : public memory::MmioDevice, private PciBus {
     std::span<const memory::Register> registers() const override;
     u64 read(u64 offset, unsigned size) override;
     void write(u64 offset, unsigned size, u64 value) override;
+    // Both include the functions: configuration space and the registers behind the BARs.
     void reset() override;
     void visit_state(StateVisitor& v) override;
 
