@@ -16,7 +16,7 @@ from pathlib import Path
 
 from wirt.errors import ImageError
 
-__all__ = ["DEFAULT_LIMIT", "read_image", "unwrap"]
+__all__ = ["DEFAULT_LIMIT", "read_file", "read_image", "unwrap"]
 
 DEFAULT_LIMIT = 1 << 30
 """Bytes that an image may have, packed or unpacked, unless the caller says otherwise."""
@@ -44,6 +44,15 @@ def read_image(path: str | os.PathLike[str], limit: int = DEFAULT_LIMIT) -> byte
     Raises:
         ImageError: the file cannot be read, is empty, truncated or corrupt, or exceeds ``limit``.
     """
+    return unwrap(read_file(path, limit), os.fspath(path), limit)
+
+
+def read_file(path: str | os.PathLike[str], limit: int = DEFAULT_LIMIT) -> bytes:
+    """Reads an initrd or a device tree, which are left as they are: a kernel unpacks its own initrd.
+
+    Raises:
+        ImageError: the file cannot be read or is larger than ``limit`` bytes.
+    """
     name = os.fspath(path)
     try:
         with Path(path).open("rb") as file:
@@ -51,12 +60,15 @@ def read_image(path: str | os.PathLike[str], limit: int = DEFAULT_LIMIT) -> byte
     except OSError as error:
         raise ImageError(f"{name}: cannot be read: {error.strerror or error}") from error
     if len(data) > limit:
-        raise ImageError(f"{name}: is larger than {limit} bytes, too large for a kernel")
-    return unwrap(data, name, limit)
+        raise ImageError(f"{name}: is larger than {limit} bytes, too large for a machine's memory")
+    return data
 
 
 def unwrap(data: bytes, name: str, limit: int = DEFAULT_LIMIT) -> bytes:
-    """Takes off what compression ``data`` has; see `read_image`. ``name`` is what errors call it."""
+    """Takes off what compression ``data`` has; see `read_image`. ``name`` is what errors call it.
+
+    What follows a compressed stream (the unpacked size, a signature) is dropped, as boot loaders do.
+    """
     if not data:
         raise ImageError(f"{name}: is empty")
     for _ in range(_MAX_LAYERS + 1):

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from image_builders import MIB, RAM_BASE, Node, Segment, elf64, parse_dtb
 
@@ -19,16 +19,12 @@ HARTS = 3
 JUMP_TO_ITSELF = b"\x6f\x00\x00\x00"
 
 
-@pytest.fixture(scope="module")
-def kernel(tmp_path_factory) -> Path:
-    file = tmp_path_factory.mktemp("fdt") / "kernel.elf"
-    file.write_bytes(elf64([Segment(RAM_BASE, JUMP_TO_ITSELF)], RAM_BASE))
-    return file
+KERNEL = elf64([Segment(RAM_BASE, JUMP_TO_ITSELF)], RAM_BASE)
 
 
 @pytest.fixture(scope="module")
-def dtb(kernel: Path) -> bytes:
-    with wirt.Machine(kernel=kernel, cmdline="console=ttyS0 quiet", memory="64M", cpus=HARTS) as vm:
+def dtb() -> bytes:
+    with wirt.Machine(kernel=KERNEL, cmdline="console=ttyS0 quiet", memory="64M", cpus=HARTS) as vm:
         return vm.dtb
 
 
@@ -102,19 +98,15 @@ def test_poweroff_and_reboot_write_the_test_device(tree: Node):
     assert tree["reboot"].cells("value") == [0x7777]
 
 
-def test_the_aclint_is_shown_to_machine_mode_only(tree: Node, tmp_path: Path):
+def test_the_aclint_is_shown_to_machine_mode_only(tree: Node):
     assert not any(node.name.startswith("clint") for node in tree["soc"].children)
-    firmware = tmp_path / "firmware.bin"
-    firmware.write_bytes(JUMP_TO_ITSELF)
-    with wirt.Machine(firmware=firmware, memory="64M") as vm:
+    with wirt.Machine(firmware=JUMP_TO_ITSELF, memory="64M") as vm:
         assert parse_dtb(vm.dtb)["soc/clint@2000000"].texts("compatible") == ["sifive,clint0", "riscv,clint0"]
 
 
-def test_initrd_is_in_memory_where_the_tree_says(kernel: Path, tmp_path: Path):
+def test_initrd_is_in_memory_where_the_tree_says():
     content = bytes(range(256)) * 33 + b"end"
-    initrd = tmp_path / "initrd"
-    initrd.write_bytes(content)
-    with wirt.Machine(kernel=kernel, initrd=initrd, memory="64M") as vm:
+    with wirt.Machine(kernel=KERNEL, initrd=content, memory="64M") as vm:
         chosen = parse_dtb(vm.dtb)["chosen"]
         start, end = (struct.unpack(">Q", chosen.properties[f"linux,initrd-{edge}"])[0] for edge in ("start", "end"))
         assert start % 4096 == 0
@@ -132,17 +124,10 @@ def test_dtc_has_nothing_to_complain_about(dtb: bytes, tmp_path: Path):
 # --- a tree that the user supplies ---
 
 
-@pytest.fixture(scope="module")
-def start_with(kernel: Path, tmp_path_factory):
+def start_with(dtb: bytes) -> bytes:
     """Builds a machine with a given device tree; returns what the machine then shows."""
-    file = tmp_path_factory.mktemp("dtb") / "board.dtb"
-
-    def start(dtb: bytes) -> bytes:
-        file.write_bytes(dtb)
-        with wirt.Machine(kernel=kernel, dtb=file, memory="16M") as vm:
-            return vm.dtb
-
-    return start
+    with wirt.Machine(kernel=KERNEL, dtb=dtb, memory="16M") as vm:
+        return vm.dtb
 
 
 def header(dtb: bytes, **fields: int) -> bytes:
@@ -155,7 +140,7 @@ def header(dtb: bytes, **fields: int) -> bytes:
     return bytes(changed)
 
 
-def test_a_good_tree_replaces_ours(start_with, dtb: bytes):
+def test_a_good_tree_replaces_ours(dtb: bytes):
     assert start_with(dtb) == dtb
 
 
@@ -177,7 +162,7 @@ def test_a_good_tree_replaces_ours(start_with, dtb: bytes):
         (lambda dtb: header(dtb, size_dt_struct=4), "not terminated|ends without FDT_END"),
     ],
 )
-def test_a_broken_tree_is_refused(start_with, dtb: bytes, change, reason: str):
+def test_a_broken_tree_is_refused(dtb: bytes, change, reason: str):
     with pytest.raises(wirt.ImageError, match=reason):
         start_with(change(dtb))
 
@@ -212,14 +197,14 @@ CHILD = [BEGIN, 0x61000000]
         ([NOP], "ends without FDT_END"),
     ],
 )
-def test_a_broken_structure_block_is_refused(start_with, structure: list[int], reason: str):
+def test_a_broken_structure_block_is_refused(structure: list[int], reason: str):
     with pytest.raises(wirt.ImageError, match=reason):
         start_with(blob(structure))
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, deadline=None)
 @given(changes=st.lists(st.tuples(st.integers(0, 1 << 16), st.integers(0, 255)), min_size=1, max_size=4))
-def test_changed_bytes_are_refused_or_harmless(start_with, dtb: bytes, changes: list[tuple[int, int]]):
+def test_changed_bytes_are_refused_or_harmless(dtb: bytes, changes: list[tuple[int, int]]):
     changed = bytearray(dtb)
     for position, value in changes:
         changed[position % len(changed)] = value

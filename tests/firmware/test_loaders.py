@@ -32,57 +32,46 @@ CODE = b"\x6f\x00\x00\x00" + bytes(range(256)) * 5  # jumps to itself
 MEMORY = 32 * MIB
 
 
-@pytest.fixture(scope="module")
-def build(tmp_path_factory):
-    """Returns a never-started machine with the given file contents; pages of `filler` lie below the image."""
-    folder = tmp_path_factory.mktemp("images")
-
-    def build(kernel: bytes = b"", **images: bytes):
-        paths = {}
-        for name, content in {"kernel": kernel, **images}.items():
-            if content == b"" and name == "kernel" and "firmware" in images:
-                continue
-            paths[name] = folder / name
-            paths[name].write_bytes(content)
-        return wirt.Machine(**paths, memory="32M")
-
-    return build
+def build(kernel: bytes | None = None, **images: bytes) -> wirt.Machine:
+    """A machine that is never started."""
+    return wirt.Machine(kernel=kernel, **images, memory="32M")
 
 
-def load(build, *args, **images):
-    with build(*args, **images) as vm:
+def load(kernel: bytes) -> tuple[int, bytes]:
+    """Where the hart starts, and what is in memory then."""
+    with build(kernel) as vm:
         return vm.harts[0].pc, bytes(vm.memory[RAM_BASE : RAM_BASE + MEMORY])
 
 
-def test_elf_goes_to_its_physical_addresses(build):
+def test_elf_goes_to_its_physical_addresses():
     segments = [
         Segment(RAM_BASE + 0x1000, CODE, memsz=0x3000, vaddr=0xFFFF_FFFF_8000_0000),
         Segment(RAM_BASE + 0x5000, b"data", vaddr=0xFFFF_FFFF_8000_4000),
     ]
-    pc, ram = load(build, elf64(segments, 0xFFFF_FFFF_8000_0004))
+    pc, ram = load(elf64(segments, 0xFFFF_FFFF_8000_0004))
     assert pc == RAM_BASE + 0x1004
     assert ram[0x1000 : 0x1000 + len(CODE)] == CODE
     assert ram[0x1000 + len(CODE) : 0x4000] == bytes(0x3000 - len(CODE))
     assert ram[0x5000:0x5004] == b"data"
 
 
-def test_position_independent_elf_is_moved(build):
+def test_position_independent_elf_is_moved():
     segments = [Segment(0x1000, CODE), Segment(0x8000, b"data")]
-    pc, ram = load(build, elf64(segments, 0x1000, e_type=ET_DYN))
+    pc, ram = load(elf64(segments, 0x1000, e_type=ET_DYN))
     start = pc - RAM_BASE
     assert start % 0x1000 == 0
     assert ram[start : start + len(CODE)] == CODE
     assert ram[start + 0x7000 : start + 0x7004] == b"data"
 
 
-def test_linux_image_honours_text_offset(build):
+def test_linux_image_honours_text_offset():
     image = linux_image(CODE, text_offset=3 * MIB)
-    pc, ram = load(build, image)
+    pc, ram = load(image)
     assert pc == RAM_BASE + 3 * MIB
     assert ram[3 * MIB : 3 * MIB + len(image)] == image
 
 
-def test_image_size_keeps_the_initrd_out_of_the_bss(build):
+def test_image_size_keeps_the_initrd_out_of_the_bss():
     image = linux_image(CODE, image_size=20 * MIB)
     with build(image, initrd=bytes(4 * MIB)) as vm:
         chosen = parse_dtb(vm.dtb)["chosen"]
@@ -94,18 +83,18 @@ def test_image_size_keeps_the_initrd_out_of_the_bss(build):
         build(image, initrd=bytes(11 * MIB))
 
 
-def test_compressed_kernels_are_unwrapped(build):
+def test_compressed_kernels_are_unwrapped():
     image = linux_image(CODE)
     for packed in (gzip.compress(image), zboot(gzip.compress(image), b"gzip")):
-        assert load(build, packed)[0] == RAM_BASE + 2 * MIB
+        assert load(packed)[0] == RAM_BASE + 2 * MIB
 
 
-def test_firmware_may_be_raw(build):
+def test_firmware_may_be_raw():
     with build(firmware=CODE) as vm:
         assert vm.memory[RAM_BASE : RAM_BASE + len(CODE)] == CODE
 
 
-def test_firmware_and_kernel_must_not_overlap(build):
+def test_firmware_and_kernel_must_not_overlap():
     with pytest.raises(wirt.ImageError, match="overlaps"):
         build(elf64([Segment(RAM_BASE + 0x100, CODE)], RAM_BASE + 0x100), firmware=CODE)
 
@@ -120,9 +109,9 @@ def pe_image(raw_size: int) -> bytes:
     return bytes(head)
 
 
-def test_linux_image_with_efi_stub(build):
+def test_linux_image_with_efi_stub():
     whole = pe_image(0x40)
-    assert load(build, whole)[0] == RAM_BASE + 2 * MIB
+    assert load(whole)[0] == RAM_BASE + 2 * MIB
 
 
 GOOD = Segment(RAM_BASE, CODE)
@@ -172,7 +161,7 @@ GOOD = Segment(RAM_BASE, CODE)
         (b"\x02\x21\x4c\x18" + bytes(100), "lz4"),
     ],
 )
-def test_refused_with_the_reason(build, image: bytes, reason: str):
+def test_refused_with_the_reason(image: bytes, reason: str):
     with pytest.raises(wirt.ImageError, match=reason):
         build(image)
 
@@ -199,7 +188,7 @@ def test_the_error_names_the_file(tmp_path: Path):
     changes=st.lists(st.tuples(st.integers(0, 255), st.integers(0, 255)), min_size=1, max_size=6),
     length=st.none() | st.integers(0, 300),
 )
-def test_changed_headers_are_refused_or_harmless(build, image: bytes, changes, length):
+def test_changed_headers_are_refused_or_harmless(image: bytes, changes, length):
     changed = bytearray(image)
     for position, value in changes:
         changed[position] = value

@@ -11,6 +11,8 @@ MTIMECMP, MTIME = 0x4000, 0xBFF8
 HARTS = 3
 MSIP, MTIP = 1 << 3, 1 << 7
 
+JUMP_TO_ITSELF = bytes.fromhex("6f000000")
+
 
 @pytest.fixture
 def vm():
@@ -78,10 +80,8 @@ def test_holes_and_other_widths_have_no_effect(vm, offset: int, size: int):
     assert vm.bus.read(BASE + MTIME, 8) == 0
 
 
-def test_timer_interrupt_arrives(tmp_path):
-    firmware = tmp_path / "firmware.bin"
-    firmware.write_bytes(bytes.fromhex("6f000000"))  # jumps to itself
-    with wirt.Machine(firmware=firmware, memory="16M", deterministic=True) as vm:
+def test_timer_interrupt_arrives():
+    with wirt.Machine(firmware=JUMP_TO_ITSELF, memory="16M", deterministic=True) as vm:
         vm.bus.write(BASE + MTIMECMP, 8, 100)
         for _ in range(1000):
             if vm.bus.read(BASE + MTIME, 8) >= 100:

@@ -13,6 +13,7 @@ TIME_LOW, TIME_HIGH, ALARM_LOW, ALARM_HIGH = 0x00, 0x04, 0x08, 0x0C
 IRQ_ENABLED, CLEAR_ALARM, ALARM_STATUS, CLEAR_INTERRUPT = 0x10, 0x14, 0x18, 0x1C
 SOURCE = 11
 DAY_NS = 86_400 * 10**9
+JUMP_TO_ITSELF = bytes.fromhex("6f000000")
 
 
 class Rtc:
@@ -122,10 +123,8 @@ def test_holes_and_other_widths_have_no_effect(rtc: Rtc, offset: int, size: int)
     assert rtc.time() == before
 
 
-def test_alarm_fires_while_the_guest_runs(tmp_path):
-    firmware = tmp_path / "firmware.bin"
-    firmware.write_bytes(bytes.fromhex("6f000000"))  # jumps to itself
-    with wirt.Machine(firmware=firmware, memory="16M", deterministic=True) as vm:
+def test_alarm_fires_while_the_guest_runs():
+    with wirt.Machine(firmware=JUMP_TO_ITSELF, memory="16M", deterministic=True) as vm:
         rtc = Rtc(vm)
         begin = rtc.time()
         rtc.set_alarm(begin + 10_000)
