@@ -24,7 +24,8 @@ class Clock {
     Source source() const { return source_; }
     // Nanoseconds of guest time since the machine was built.
     u64 now_ns() const;
-    u64 ticks() const { return now_ns() / ns_per_tick + tick_offset_.load(std::memory_order_relaxed); }
+    u64 ticks() const { return ticks_at(now_ns()); }
+    u64 ticks_at(u64 ns) const { return ns / ns_per_tick + tick_offset_.load(std::memory_order_relaxed); }
     // A guest's write to mtime shifts ticks(), not now_ns().
     void set_ticks(u64 value) { tick_offset_.store(value - now_ns() / ns_per_tick, std::memory_order_relaxed); }
     // Nanoseconds since 1970 of the guest's wall clock: the host's at construction (or a fixed epoch in

@@ -11,10 +11,13 @@ namespace wirt {
 
 class EntropySource {
   public:
-    // Host entropy (getrandom).
+    // Host entropy (getrandom) until seeded.
     EntropySource() = default;
-    // A reproducible stream (SplitMix64) for deterministic machines; not for secrets.
-    explicit EntropySource(u64 seed) : seeded_(true), state_(seed) {}
+    // From now on a reproducible stream (SplitMix64), for deterministic machines; not for secrets.
+    void seed(u64 value) {
+        seeded_ = true;
+        state_ = value;
+    }
 
     void fill(std::span<u8> out);
     void visit_state(StateVisitor& v);

@@ -106,6 +106,16 @@ class Hart {
     std::optional<u64> peek_csr(u16 number);
     bool poke_csr(u16 number, u64 value);
     std::optional<u64> translate(u64 virtual_address, Access access);
+    // For the SBI, on the hart's own thread. ram_range is empty when the range is not RAM.
+    bool ram_contains(u64 address) const { return ram_.contains(address, 4); }
+    std::span<u8> ram_range(u64 address, u64 length) const {
+        u8* host = ram_.host(address, length);
+        return host != nullptr ? std::span<u8>(host, length) : std::span<u8>();
+    }
+    void note_dma(u64 address, u64 length) { ram_.note_write(address, length); }
+    // Waits like WFI once the present call returns.
+    void suspend() { suspended_ = true; }
+    bool has_events() const { return events_.load(std::memory_order_seq_cst) != 0; }
     void set_breakpoints(std::vector<u64> virtual_addresses);
     void visit_state(StateVisitor& v);
 
@@ -257,6 +267,7 @@ class Hart {
     u64 code_version_ = 0;  // changes whenever blocks were dropped: links looked up before are void
     std::unique_ptr<u8[]> scratch_;
     std::vector<u64> breakpoints_;
+    bool suspended_ = false;
     u64 step_over_ = ~u64{0};  // a breakpoint address that is passed once
 
     // requests of other threads

@@ -80,6 +80,10 @@ Hart::Next Hart::environment_call() {
     if (privilege_ == Privilege::supervisor && environment_.serves_sbi()) {
         pc_ += 4;
         environment_.supervisor_call(*this);
+        if (suspended_) {
+            suspended_ = false;
+            if (!wakeup_pending()) return Next::stop;
+        }
         return Next::settle;
     }
     raise(static_cast<Exception>(exc_ecall_u + static_cast<unsigned>(privilege_)), 0);

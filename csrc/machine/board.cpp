@@ -1,0 +1,164 @@
+#include "machine/board.h"
+
+#include <set>
+
+#include "base/error.h"
+#include "devices/virtio/block.h"
+#include "devices/virtio/console.h"
+#include "devices/virtio/net.h"
+#include "devices/virtio/rng.h"
+#include "firmware/board_tree.h"
+
+namespace wirt::machine {
+
+using namespace devices;
+
+namespace {
+const std::vector<std::string> isa_extensions = {
+    "i",   "m",   "a",   "f",   "d",      "c",      "zicsr",  "zifencei", "zicntr",  "zihpm", "zba",
+    "zbb", "zbs", "zicbom", "zicbop", "zicboz", "sstc", "svinval", "svadu"};
+}
+
+Board::Board(const MachineConfig& config, memory::GuestRam& ram, memory::AddressSpace& bus, Clock& clock,
+             EntropySource& entropy, InterruptSink& hart_inputs, ExecutorFactory executors,
+             std::function<void(hardware::TestDevice::Outcome)> finish)
+    : entropy_(entropy) {
+    std::vector<InterruptLine> contexts;
+    std::vector<InterruptLine> software;
+    for (unsigned hart = 0; hart < config.harts; ++hart) {
+        contexts.emplace_back(hart_inputs, hart_line(hart, riscv::irq_mei));
+        contexts.emplace_back(hart_inputs, hart_line(hart, riscv::irq_sei));
+        software.emplace_back(hart_inputs, hart_line(hart, riscv::irq_msi));
+    }
+    plic = std::make_unique<hardware::Plic>("plic", std::move(contexts));
+    const auto line = [&](unsigned source) { return InterruptLine(*plic, source); };
+    aclint = std::make_unique<hardware::Aclint>("aclint", clock, std::move(software));
+    uart = std::make_unique<hardware::Uart16550>("uart0", serial_port, line(map::uart_irq));
+    rtc = std::make_unique<hardware::GoldfishRtc>("rtc", clock, line(map::rtc_irq));
+    test = std::make_unique<hardware::TestDevice>("test", std::move(finish));
+    bus.map(map::plic, hardware::Plic::region_size, *plic);
+    bus.map(map::aclint, hardware::Aclint::region_size, *aclint);
+    bus.map(map::uart, hardware::Uart16550::region_size, *uart);
+    bus.map(map::rtc, hardware::GoldfishRtc::region_size, *rtc);
+    bus.map(map::test, hardware::TestDevice::region_size, *test);
+
+    pcie = std::make_unique<hardware::PcieRoot>(
+        bus, ram, std::array{line(map::pcie_irq), line(map::pcie_irq + 1), line(map::pcie_irq + 2), line(map::pcie_irq + 3)},
+        nullptr);
+    bus.map(0x3000'0000, 0x1000'0000, *pcie);
+
+    std::vector<hardware::Ahci::Disk> sata;
+    std::vector<std::unique_ptr<virtio::VirtioDevice>> paravirtual;
+    const auto executor = [&](const std::string& name) -> Executor& { return executors(name); };
+    if (config.virtio_console) {
+        paravirtual.push_back(std::make_unique<virtio::VirtioConsole>("virtio-console0", hvc_port, executor("virtio-console0")));
+    }
+    unsigned blocks = 0;
+    for (const DiskConfig& disk : config.disks) {
+        if (disk.bus == DiskBus::ahci) {
+            sata.push_back({disk.backend, disk.serial});
+            continue;
+        }
+        const std::string name = "virtio-blk" + std::to_string(blocks++);
+        virtio::VirtioBlock::Options options;
+        options.queues = disk.queues;
+        options.serial = disk.serial;
+        paravirtual.push_back(std::make_unique<virtio::VirtioBlock>(name, disk.backend, executor(name), options));
+    }
+    unsigned nics = 0;
+    for (const NetConfig& net : config.nets) {
+        const std::string name = "virtio-net" + std::to_string(nics++);
+        virtio::VirtioNet::Options options;
+        options.mac = net.mac;
+        options.queue_pairs = net.queue_pairs;
+        paravirtual.push_back(std::make_unique<virtio::VirtioNet>(name, net.port, executor(name), options));
+    }
+    if (config.rng) paravirtual.push_back(std::make_unique<virtio::VirtioRng>("virtio-rng0", entropy, executor("virtio-rng0")));
+    if (paravirtual.size() > map::virtio_slots) {
+        throw ConfigError(std::to_string(paravirtual.size()) + " virtio devices were asked for (disks, NICs, console, entropy); the board has " +
+                          std::to_string(map::virtio_slots) + " slots: put disks on bus=\"ahci\" or leave some out");
+    }
+    for (unsigned slot = 0; slot < map::virtio_slots; ++slot) {
+        std::unique_ptr<virtio::VirtioDevice> device;
+        std::string name = "virtio-mmio" + std::to_string(slot);
+        if (slot < paravirtual.size()) {
+            device = std::move(paravirtual[slot]);
+            name = device->name();
+        }
+        virtio.push_back(std::make_unique<virtio::VirtioMmio>(name, std::move(device), memory::DmaView(ram),
+                                                              line(map::virtio_irq + slot)));
+        bus.map(map::virtio + slot * map::virtio_stride, virtio::VirtioMmio::region_size, *virtio.back());
+    }
+    if (!sata.empty()) {
+        auto controller = std::make_unique<hardware::Ahci>("ahci0", std::move(sata), executors);
+        ahci = controller.get();
+        pcie->attach(1, std::move(controller));
+    }
+}
+
+Board::~Board() = default;
+
+std::vector<u8> Board::device_tree(const MachineConfig& config, u64 initrd_base, u64 initrd_size) {
+    firmware::BoardDescription board;
+    board.memory = {map::dram, config.memory};
+    board.harts = config.harts;
+    board.timebase_hz = Clock::timebase_hz;
+    board.isa_extensions = isa_extensions;
+    // S-mode software cannot use the ACLINT; under the monitor's SBI there is none to see.
+    if (!config.firmware.empty()) board.aclint = firmware::AddressRange{map::aclint, hardware::Aclint::region_size};
+    board.pmu_counters.reset();
+    board.bootargs = config.cmdline;
+    if (initrd_size != 0) board.initrd = firmware::AddressRange{initrd_base, initrd_size};
+    board.rng_seed.resize(32);
+    entropy_.fill(board.rng_seed);
+    return firmware::build_board_tree(board);
+}
+
+void Board::visit_state(StateVisitor& v) {
+    plic->visit_state(v);
+    aclint->visit_state(v);
+    uart->visit_state(v);
+    rtc->visit_state(v);
+    test->visit_state(v);
+    pcie->visit_state(v);
+    for (auto& device : virtio) device->visit_state(v);
+    for (auto& device : host_devices) device->visit_state(v);
+    serial_port.visit_state(v);
+    hvc_port->visit_state(v);
+    entropy_.visit_state(v);
+}
+
+std::vector<DeviceInfo> Board::devices(const memory::AddressSpace& bus) const {
+    std::vector<DeviceInfo> out;
+    const auto add = [&](const memory::MmioDevice& device, std::string kind, std::string interrupt) {
+        DeviceInfo info;
+        info.name = device.name();
+        info.kind = std::move(kind);
+        std::tie(info.base, info.size) = bus.region_of(device);
+        info.interrupt = std::move(interrupt);
+        if (const auto* counted = dynamic_cast<const CountedDevice*>(&device)) info.counters = counted->counters().values();
+        out.push_back(std::move(info));
+    };
+    add(*test, "platform", "");
+    add(*rtc, "platform", "plic " + std::to_string(map::rtc_irq));
+    add(*aclint, "platform", "");
+    add(*plic, "platform", "");
+    add(*uart, "platform", "plic " + std::to_string(map::uart_irq));
+    for (unsigned slot = 0; slot < virtio.size(); ++slot) {
+        add(*virtio[slot], "virtio-mmio", "plic " + std::to_string(map::virtio_irq + slot));
+    }
+    add(*pcie, "platform", "plic 32-35");
+    if (ahci != nullptr) add(*ahci, "pci", "INTA or MSI");
+    for (const auto& device : host_devices) add(*device, "host", "");
+    return out;
+}
+
+void Board::pause() {
+    for (auto& device : virtio) device->pause();
+}
+
+void Board::resume() {
+    for (auto& device : virtio) device->resume();
+}
+
+}  // namespace wirt::machine

@@ -1,0 +1,75 @@
+// The `virt` board: which devices exist, at which address, on which interrupt.
+//
+// Addresses and interrupt numbers are those that OpenSBI, U-Boot, Linux and the BSDs know from QEMU's board of
+// that name.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/entropy.h"
+#include "base/executor.h"
+#include "devices/console_port.h"
+#include "devices/hardware/aclint.h"
+#include "devices/hardware/ahci.h"
+#include "devices/hardware/goldfish_rtc.h"
+#include "devices/hardware/pcie_root.h"
+#include "devices/hardware/plic.h"
+#include "devices/hardware/test_device.h"
+#include "devices/hardware/uart16550.h"
+#include "devices/virtio/virtio_mmio.h"
+#include "machine/machine.h"
+
+namespace wirt::machine {
+
+namespace map {
+inline constexpr u64 test = 0x0010'0000, rtc = 0x0010'1000, aclint = 0x0200'0000, plic = 0x0c00'0000,
+                     uart = 0x1000'0000, virtio = 0x1000'1000, virtio_stride = 0x1000, dram = 0x8000'0000;
+// Linux wants its image 2 MiB above a 2 MiB boundary; firmware lives below.
+inline constexpr u64 kernel = dram + 0x20'0000;
+inline constexpr unsigned virtio_slots = 8;
+inline constexpr unsigned virtio_irq = 1, uart_irq = 10, rtc_irq = 11, pcie_irq = 32, host_device_irq = 36;
+}  // namespace map
+
+// Numbers a hart's interrupt inputs for InterruptLine: 32 a hart.
+constexpr unsigned hart_line(unsigned hart, riscv::Interrupt which) {
+    return hart * 32 + which;
+}
+
+class Board {
+  public:
+    using ExecutorFactory = std::function<Executor&(std::string)>;
+
+    Board(const MachineConfig& config, memory::GuestRam& ram, memory::AddressSpace& bus, Clock& clock,
+          EntropySource& entropy, InterruptSink& hart_inputs, ExecutorFactory executors,
+          std::function<void(devices::hardware::TestDevice::Outcome)> finish);
+    ~Board();
+
+    // Blob for the guest; `initrd` empty: none. `firmware`: M-mode software finds the ACLINT.
+    std::vector<u8> device_tree(const MachineConfig& config, u64 initrd_base, u64 initrd_size);
+
+    void visit_state(StateVisitor& v);
+    std::vector<DeviceInfo> devices(const memory::AddressSpace& bus) const;
+    void pause();
+    void resume();
+
+    devices::ConsolePort serial_port{"serial"};
+    std::shared_ptr<devices::ConsolePort> hvc_port = std::make_shared<devices::ConsolePort>("hvc");
+    std::unique_ptr<devices::hardware::Plic> plic;
+    std::unique_ptr<devices::hardware::Aclint> aclint;
+    std::unique_ptr<devices::hardware::Uart16550> uart;
+    std::unique_ptr<devices::hardware::GoldfishRtc> rtc;
+    std::unique_ptr<devices::hardware::TestDevice> test;
+    std::unique_ptr<devices::hardware::PcieRoot> pcie;
+    devices::hardware::Ahci* ahci = nullptr;
+    std::vector<std::unique_ptr<devices::virtio::VirtioMmio>> virtio;
+    std::vector<std::unique_ptr<memory::MmioDevice>> host_devices;
+
+  private:
+    EntropySource& entropy_;
+};
+
+}  // namespace wirt::machine

@@ -1,0 +1,331 @@
+#include "machine/parts.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "base/bits.h"
+#include "base/error.h"
+#include "firmware/fdt.h"
+#include "firmware/loaders.h"
+
+namespace wirt::machine {
+
+using firmware::HartState;
+using riscv::Hart;
+using riscv::RunResult;
+
+namespace {
+
+// Host-clock machines look at the time this often (cycles): a timer interrupt is late by no more than this.
+constexpr u64 poll_cycles = 20'000;
+// The deterministic machine's calendar starts here: 2026-01-01.
+constexpr u64 deterministic_epoch_ns = u64{1'767'225'600} * 1'000'000'000;
+
+const MachineConfig& checked(const MachineConfig& config) {
+    if (config.memory < 16 * MiB || config.memory > 64 * GiB || (config.memory & page_mask) != 0) {
+        throw ConfigError("memory must be 16 MiB to 64 GiB in steps of 4 KiB, not " + std::to_string(config.memory) + " bytes");
+    }
+    if (config.harts < 1 || config.harts > 8) {
+        throw ConfigError("a machine has 1 to 8 harts, not " + std::to_string(config.harts));
+    }
+    // What Linux takes is 1024 or 2048 bytes by architecture; the device tree allows no zero byte.
+    if (config.cmdline.size() > 4095 || config.cmdline.find('\0') != std::string::npos) {
+        throw ConfigError("the command line must have at most 4095 bytes and no zero byte");
+    }
+    return config;
+}
+
+u64 host_ns() {
+    return static_cast<u64>(std::chrono::duration_cast<std::chrono::nanoseconds>(
+                                std::chrono::steady_clock::now().time_since_epoch()).count());
+}
+
+// The console that the last console= of a Linux command line names; the UART where there is none.
+bool wants_hvc(const std::string& cmdline) {
+    const std::size_t at = cmdline.rfind("console=");
+    return at != std::string::npos && cmdline.compare(at + 8, 3, "hvc") == 0;
+}
+
+}  // namespace
+
+Machine::Parts::Parts(MachineConfig given)
+    : config(std::move(given)),
+      clock(config.deterministic ? Clock::Source::instructions : Clock::Source::host),
+      ram(map::dram, checked(config).memory),
+      bus(ram) {
+    if (config.deterministic) {
+        clock.set_wall_base(deterministic_epoch_ns);
+    } else {
+        clock.set_wall_base(static_cast<u64>(std::chrono::duration_cast<std::chrono::nanoseconds>(
+                                                 std::chrono::system_clock::now().time_since_epoch()).count()));
+    }
+    for (unsigned i = 0; i < config.harts; ++i) {
+        slots.push_back(std::make_unique<HartSlot>());
+        slots.back()->hart = std::make_unique<Hart>(i, bus, *this);
+    }
+    slice.start_cycles.resize(slots.size());
+    if (config.deterministic) entropy.seed(config.seed);
+    board = std::make_unique<Board>(
+        config, ram, bus, clock, entropy, *this, [this](const std::string&) -> Executor& { return new_executor(); },
+        [this](devices::hardware::TestDevice::Outcome outcome) {
+            using Kind = devices::hardware::TestDevice::Outcome::Kind;
+            switch (outcome.kind) {
+                case Kind::pass: system_reset(firmware::ResetKind::shutdown, 0); break;
+                case Kind::fail: system_reset(firmware::ResetKind::failure, outcome.code); break;
+                case Kind::reset: system_reset(firmware::ResetKind::reboot, 0); break;
+            }
+        });
+    console = wants_hvc(config.cmdline) && config.virtio_console ? board->hvc_port.get() : &board->serial_port;
+    serve_sbi = config.firmware.empty();
+    ram.on_code_write([this] {
+        for (auto& slot : slots) slot->hart->note_code_write();
+    });
+    board->aclint->on_change([this](unsigned index) { slots[index]->hart->note_code_write(); });
+    load();
+}
+
+Machine::Parts::~Parts() {
+    // Devices post to executors until they are gone; tasks refer to devices.
+    for (auto& executor : executors) executor->drain();
+    board.reset();
+}
+
+Executor& Machine::Parts::new_executor() {
+    if (config.deterministic) {
+        executors.push_back(std::make_unique<DeferredExecutor>([this] {
+            std::lock_guard lock(idle_mutex);
+            idle_wake = true;
+            idle_changed.notify_all();
+        }));
+    } else {
+        executors.push_back(std::make_unique<ThreadExecutor>());
+    }
+    return *executors.back();
+}
+
+// ---------------------------------------------------------------- images
+
+void Machine::Parts::load() {
+    using namespace firmware;
+    if (config.kernel.empty() && config.firmware.empty()) return;
+    std::optional<LoadedImage> firmware_image;
+    std::optional<LoadedImage> kernel_image;
+    if (!config.firmware.empty()) {
+        firmware_image = load_kernel(ram, config.firmware.bytes, config.firmware.name, map::dram, RawBinary::allow);
+    }
+    if (!config.kernel.empty()) {
+        kernel_image = load_kernel(ram, config.kernel.bytes, config.kernel.name, firmware_image ? map::kernel : map::dram,
+                                   firmware_image ? RawBinary::allow : RawBinary::refuse);
+    }
+    if (firmware_image && kernel_image) check_apart(*firmware_image, config.firmware.name, *kernel_image, config.kernel.name);
+    const LoadedImage& last = kernel_image ? *kernel_image : *firmware_image;
+
+    // The tree's size does not depend on the address it will state for the initrd: built twice.
+    const bool own_tree = !config.dtb.empty();
+    if (own_tree) check_dtb(config.dtb.bytes, config.dtb.name);
+    dtb = own_tree ? config.dtb.bytes : board->device_tree(config, ~u64{0} >> 8, config.initrd.bytes.size());
+    const u64 dtb_address = place_dtb(ram, last, dtb.size());
+    u64 initrd_address = 0;
+    if (!config.initrd.empty()) {
+        initrd_address = place_initrd(ram, last, dtb_address, config.initrd.bytes.size());
+        write_image(ram, initrd_address, config.initrd.bytes);
+    }
+    if (!own_tree) dtb = board->device_tree(config, initrd_address, config.initrd.bytes.size());
+    write_image(ram, dtb_address, dtb);
+
+    if (serve_sbi) {
+        begin_hart(0, kernel_image->entry, dtb_address);
+    } else {
+        // What fw_dynamic finds at a2: where the next stage is, and in which mode it runs (OpenSBI, fw_dynamic.h).
+        const u64 info[6] = {0x4942534f /* "OSBI" */, 2, kernel_image ? kernel_image->entry : 0, 1 /* S-mode */, 0, 0};
+        const u64 info_address = dtb_address - page_size;
+        const u64 lowest_used = initrd_address != 0 ? initrd_address : dtb_address;
+        const u64 info_at = initrd_address != 0 ? lowest_used - page_size : info_address;
+        write_image(ram, info_at, {reinterpret_cast<const u8*>(info), sizeof info});
+        for (unsigned i = 0; i < slots.size(); ++i) {
+            Hart& hart = *slots[i]->hart;
+            hart.reset(firmware_image->entry, riscv::Privilege::machine);
+            hart.set_x(10, i);
+            hart.set_x(11, dtb_address);
+            hart.set_x(12, info_at);
+            slots[i]->state = HartState::started;
+        }
+    }
+    // What was loaded is in guest memory now.
+    config.kernel.bytes = {};
+    config.initrd.bytes = {};
+    config.firmware.bytes = {};
+    config.dtb.bytes = {};
+}
+
+void Machine::Parts::begin_hart(unsigned index, u64 address, u64 opaque) {
+    firmware::Sbi::prepare(*slots[index]->hart, address, opaque);
+    slots[index]->waiting = false;
+    slots[index]->state = HartState::started;
+}
+
+// ---------------------------------------------------------------- what the harts ask
+
+u64 Machine::Parts::time(const Hart& hart) {
+    if (!config.deterministic) return clock.ticks();
+    const u64 ran = slice.open ? hart.cycles() - slice.start_cycles[hart.id()] : 0;
+    return clock.ticks_at(slice.start_ns + ran);
+}
+
+u64 Machine::Parts::cycles_until(const Hart& hart, u64 deadline_ticks) {
+    poll_deadlines(hart.id());
+    if (!config.deterministic) return poll_cycles;
+    const u64 deadline = std::min(deadline_ticks, next_deadline_ticks(*slots[hart.id()], hart.id()));
+    const u64 now = time(hart);
+    if (deadline == ~u64{0} || deadline - now > slice_ns) return slice_ns;
+    if (deadline <= now) return slice_ns;
+    // To the first instruction at which `now` reaches the deadline.
+    const u64 now_ns = slice.start_ns + hart.cycles() - slice.start_cycles[hart.id()];
+    return (deadline - now) * Clock::ns_per_tick - now_ns % Clock::ns_per_tick;
+}
+
+u64 Machine::Parts::next_deadline_ticks(const HartSlot& slot, unsigned index) const {
+    u64 deadline = slot.hart->timer_deadline();
+    const u64 now = clock.ticks();
+    const u64 machine_timer = board->aclint->mtimecmp(index);
+    if (machine_timer > now) deadline = std::min(deadline, machine_timer);
+    if (index == 0) {
+        if (const auto alarm = board->rtc->next_deadline_ns()) {
+            deadline = std::min(deadline, now + (*alarm > clock.now_ns() ? (*alarm - clock.now_ns()) / Clock::ns_per_tick + 1 : 0));
+        }
+    }
+    return deadline;
+}
+
+void Machine::Parts::poll_deadlines(unsigned index) {
+    Hart& hart = *slots[index]->hart;
+    if (!serve_sbi) hart.set_interrupt(riscv::irq_mti, time(hart) >= board->aclint->mtimecmp(index));
+    if (index == 0) {
+        if (const auto alarm = board->rtc->next_deadline_ns(); alarm && *alarm <= clock.now_ns()) board->rtc->poll();
+    }
+}
+
+void Machine::Parts::code_page_marked(const Hart& by, u64 page) {
+    for (auto& slot : slots) {
+        if (slot->hart.get() != &by) slot->hart->note_code_page(page);
+    }
+}
+
+void Machine::Parts::wake(const Hart& hart) {
+    if (config.deterministic) {
+        std::lock_guard lock(idle_mutex);
+        idle_wake = true;
+        idle_changed.notify_all();
+        return;
+    }
+    HartSlot& slot = *slots[hart.id()];
+    if (!slot.parked.load(std::memory_order_seq_cst)) return;
+    std::lock_guard lock(slot.mutex);
+    slot.changed.notify_all();
+}
+
+void Machine::Parts::set_level(unsigned source, bool level) {
+    slots[source / 32]->hart->set_interrupt(static_cast<riscv::Interrupt>(source % 32), level);
+}
+
+// ---------------------------------------------------------------- what the SBI asks
+
+HartState Machine::Parts::hart_state(unsigned index) const {
+    const HartSlot& slot = *slots[index];
+    const HartState state = slot.state.load();
+    // Its thread has not left the last block yet.
+    const bool leaving = state == HartState::stopped && !config.deterministic && slot.executing.load();
+    return leaving ? HartState::stop_pending : state;
+}
+
+bool Machine::Parts::start_hart(unsigned index, u64 address, u64 opaque) {
+    HartSlot& slot = *slots[index];
+    std::lock_guard lock(slot.mutex);
+    if (slot.state.load() != HartState::stopped || (!config.deterministic && slot.executing.load())) return false;
+    begin_hart(index, address, opaque);
+    slot.changed.notify_all();
+    return true;
+}
+
+void Machine::Parts::stop_hart(Hart& self) {
+    HartSlot& slot = *slots[self.id()];
+    slot.state = HartState::stopped;
+    self.request_exit();
+    const bool any = std::any_of(slots.begin(), slots.end(), [](const auto& s) { return s->state.load() != HartState::stopped; });
+    if (!any) stop_with({StopReason::halted, 0, self.id(), nullptr}, true);
+}
+
+void Machine::Parts::await_fences(Hart& self, unsigned index) {
+    HartSlot& target = *slots[index];
+    if (target.hart.get() == &self) {
+        self.service_fences();
+        return;
+    }
+    // A hart that is not executing carries out its requests before its next instruction.
+    if (config.deterministic) return;
+    while (!target.hart->fences_done() && target.executing.load(std::memory_order_seq_cst)) {
+        // The target may be waiting for this hart in the same way.
+        self.service_fences();
+        std::this_thread::yield();
+    }
+}
+
+void Machine::Parts::system_reset(firmware::ResetKind kind, u32 reason) {
+    const StopReason why = kind == firmware::ResetKind::shutdown ? StopReason::poweroff
+                           : kind == firmware::ResetKind::reboot ? StopReason::reboot
+                                                                 : StopReason::failure;
+    stop_with({why, reason, 0, nullptr}, true);
+}
+
+void Machine::Parts::mark(bool begin, const std::string& name, u64 operations, u64 bytes) {
+    std::lock_guard lock(mark_mutex);
+    // A guest that only ever begins must not fill the host's memory.
+    constexpr std::size_t most_open = 16, most_kept = 4096;
+    if (begin) {
+        if (open_marks.size() >= most_open) open_marks.erase(open_marks.begin());
+        open_marks.push_back({name, retired(), 0, sbi.total_calls(), bus.exits(), board->devices(bus)});
+        open_marks.back().host_ns = config.deterministic ? clock.now_ns() : host_ns();
+        return;
+    }
+    const u64 now = config.deterministic ? clock.now_ns() : host_ns();
+    const auto open = std::find_if(open_marks.rbegin(), open_marks.rend(), [&](const OpenMark& m) { return m.name == name; });
+    if (open == open_marks.rend() || marks.size() >= most_kept) return;
+    Mark mark;
+    mark.name = name;
+    mark.operations = operations;
+    mark.bytes = bytes;
+    mark.instructions = retired() - open->instructions;
+    mark.host_ns = now - open->host_ns;
+    // The call that ends the section is not part of it.
+    mark.sbi_calls = sbi.total_calls() - open->sbi_calls - 1;
+    for (memory::ExitCount count : bus.exits()) {
+        for (const memory::ExitCount& before : open->exits) {
+            if (before.device == count.device && before.cause == count.cause) {
+                count.reads -= before.reads;
+                count.writes -= before.writes;
+            }
+        }
+        if (count.reads + count.writes != 0) mark.exits.push_back(count);
+    }
+    for (DeviceInfo device : board->devices(bus)) {
+        for (const DeviceInfo& before : open->devices) {
+            if (before.name != device.name) continue;
+            device.counters.operations -= before.counters.operations;
+            device.counters.bytes_moved -= before.counters.bytes_moved;
+            device.counters.bytes_copied -= before.counters.bytes_copied;
+            device.counters.notifications_received -= before.counters.notifications_received;
+            device.counters.interrupts_raised -= before.counters.interrupts_raised;
+        }
+        mark.devices.push_back(device);
+    }
+    marks.push_back(std::move(mark));
+    open_marks.erase(std::next(open).base());
+}
+
+u64 Machine::Parts::retired() const {
+    u64 total = 0;
+    for (const auto& slot : slots) total += slot->hart->instructions();
+    return total;
+}
+
+}  // namespace wirt::machine

@@ -1,0 +1,127 @@
+// The inside of a Machine: parts, hart threads, and the two ways of running them.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+
+#include "base/executor.h"
+#include "firmware/sbi.h"
+#include "machine/board.h"
+#include "machine/machine.h"
+
+namespace wirt::machine {
+
+struct HartSlot {
+    std::unique_ptr<riscv::Hart> hart;
+    std::thread thread;
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::atomic<bool> parked{false};     // waits in `changed`: whoever posts an event notifies
+    std::atomic<bool> executing{false};  // inside Hart::run
+    std::atomic<firmware::HartState> state{firmware::HartState::stopped};
+    bool waiting = false;  // deterministic mode: in WFI
+};
+
+struct Machine::Parts final : riscv::HartEnvironment, firmware::SbiPlatform, InterruptSink {
+    explicit Parts(MachineConfig config);
+    ~Parts() override;
+
+    // --- riscv::HartEnvironment ---
+    u64 time(const riscv::Hart& hart) override;
+    u64 cycles_until(const riscv::Hart& hart, u64 deadline_ticks) override;
+    bool serves_sbi() const override { return serve_sbi; }
+    void supervisor_call(riscv::Hart& hart) override { sbi.call(hart); }
+    void code_page_marked(const riscv::Hart& by, u64 page) override;
+    void wake(const riscv::Hart& hart) override;
+
+    // --- firmware::SbiPlatform ---
+    unsigned hart_count() const override { return static_cast<unsigned>(slots.size()); }
+    riscv::Hart& hart(unsigned index) override { return *slots[index]->hart; }
+    firmware::HartState hart_state(unsigned index) const override;
+    bool start_hart(unsigned index, u64 address, u64 opaque) override;
+    void stop_hart(riscv::Hart& self) override;
+    void await_fences(riscv::Hart& self, unsigned index) override;
+    void system_reset(firmware::ResetKind kind, u32 reason) override;
+    devices::ConsolePort& debug_console() override { return *console; }
+    void mark(bool begin, const std::string& name, u64 operations, u64 bytes) override;
+
+    // --- InterruptSink: the harts' inputs, numbered by hart_line() ---
+    void set_level(unsigned source, bool level) override;
+
+    // Loads the images and puts the harts at their first instruction.
+    void load();
+    void begin_hart(unsigned index, u64 address, u64 opaque);
+
+    // --- running ---
+    void set_running();
+    void halt();  // brings all to rest; the caller holds `control`
+    void stop_with(StopInfo info, bool final);
+    // After stop_with: completes the transition once the harts have come to rest. The caller holds `control`.
+    void settle_stop();
+    void finish_stop();
+    void launch();  // the host threads, once
+    void step_hart(unsigned index, u64 n);
+    void visit_state(StateVisitor& v);
+    void hart_main(unsigned index);
+    void park(HartSlot& slot);
+    void deterministic_main();
+    // One turn: runs harts until the slice ends, `stop_at` instructions were retired, or a stop is asked for.
+    void deterministic_turn(u64 stop_at);
+    void poll_deadlines(unsigned hart);
+    u64 next_deadline_ticks(const HartSlot& slot, unsigned index) const;
+    u64 retired() const;
+    Executor& new_executor();
+
+    MachineConfig config;
+    Clock clock;
+    EntropySource entropy;
+    memory::GuestRam ram;
+    memory::AddressSpace bus;
+    std::vector<std::unique_ptr<Executor>> executors;
+    std::vector<std::unique_ptr<HartSlot>> slots;
+    std::unique_ptr<Board> board;
+    firmware::Sbi sbi{*this};
+    bool serve_sbi = true;
+    devices::ConsolePort* console = nullptr;
+    std::vector<u8> dtb;
+
+    std::mutex control;  // one life-cycle call at a time
+    mutable std::mutex state_mutex;
+    std::condition_variable state_changed;
+    MachineState state = MachineState::created;
+    StopInfo stop;
+    std::atomic<bool> running{false};
+    std::atomic<bool> closing{false};
+    std::vector<u64> breakpoints;
+    bool stop_is_final = false;
+    bool threads_up = false;
+    u64 stop_instructions = ~u64{0};  // deterministic mode: pause when so many were retired
+
+    // Deterministic mode. A slice is the stretch of guest time in which each hart has one turn.
+    static constexpr u64 slice_ns = 10'000;  // and as many instructions: a hart retires one a nanosecond
+    std::thread thread;
+    std::mutex idle_mutex;
+    std::condition_variable idle_changed;
+    bool idle_wake = false;
+    struct Slice {
+        u64 start_ns = 0;
+        unsigned next = 0;             // whose turn it is
+        bool open = false;
+        u64 ran_ns = 0;                // the longest any hart of this slice ran
+        std::vector<u64> start_cycles;
+    } slice;
+
+    std::mutex mark_mutex;
+    struct OpenMark {
+        std::string name;
+        u64 instructions, host_ns, sbi_calls;
+        std::vector<memory::ExitCount> exits;
+        std::vector<DeviceInfo> devices;
+    };
+    std::vector<OpenMark> open_marks;
+    std::vector<Mark> marks;
+};
+
+}  // namespace wirt::machine
