@@ -37,6 +37,7 @@ VirtioConsole::VirtioConsole(std::string name, std::shared_ptr<ConsolePort> port
     : VirtioDevice(std::move(name), executor),
       port_(std::move(port)),
       listener_(std::make_shared<Listener>()) {
+    port_->on_input([listener = listener_] { listener->input(); });
     store_le<u16>(&config_[config_cols], 80);
     store_le<u16>(&config_[config_rows], 24);
     store_le<u32>(&config_[config_max_nr_ports], 1);

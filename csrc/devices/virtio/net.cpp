@@ -533,7 +533,7 @@ u8 VirtioNet::command(const Chain& chain) {
             if (which != CTRL_GUEST_OFFLOADS_SET || data.size() < 8) return ack_err;
             if (!core().negotiated(feature_ctrl_guest_offloads)) return ack_err;
             const u64 wanted = load_le<u64>(data.data());
-            // 5.1.6.5.6.1: a consistent subset of the offloads negotiated.
+            // 5.1.6.5.8: a consistent subset of the offloads negotiated.
             if ((wanted & ~guest_offload_features) || !core().negotiated(wanted) || !accepts(wanted))
                 return ack_err;
             guest_offloads_ = wanted;
