@@ -219,6 +219,14 @@ static void complete(struct ahci_port* port, uint32_t slots, bool good) {
         if ((slots & 1) != 0) block_complete(&port->block, port->requests[slot], good);
 }
 
+/* 6.2.2.1: what brings a port that stopped at an error back to life. */
+static void restart(struct ahci_port* port) {
+    stop_commands(port); /* which also clears PxCI and PxSACT */
+    port_write(port, PxSERR, port_read(port, PxSERR));
+    port_write(port, PxIS, 0xffffffff);
+    if (!start_commands(port)) panic("%s does not recover from an error\n", port->block.description);
+}
+
 /*
  * 6.2.2: after a fatal error the port stands still until software restarts it. A disk that failed a queued
  * command also refuses everything until its NCQ error log has been read (Serial ATA 3.3, 13.6.4).
@@ -226,15 +234,16 @@ static void complete(struct ahci_port* port, uint32_t slots, bool good) {
  */
 static void recover(struct ahci_port* port) {
     uint32_t lost = port->outstanding & ~port->unstarted;
-    bool was_queued = port->queued;
-    stop_commands(port);
-    port_write(port, PxSERR, port_read(port, PxSERR));
-    port_write(port, PxIS, 0xffffffff);
-    if (!start_commands(port)) panic("%s does not recover from an error\n", port->block.description);
-    if (was_queued) {
+    restart(port);
+    if (port->queued) {
         static uint8_t log[SECTOR_SIZE] __attribute__((aligned(2)));
+        /* Slot 0 may hold a command that was not started yet: it is put back afterwards. */
+        struct command_header header = port->headers[0];
+        struct command_table table = port->tables[0];
         ata_fill_command(&port->tables[0].fis, ATA_READ_LOG_EXT, ATA_LOG_NCQ_ERROR, 1);
-        run_polled(port, log, sizeof log);
+        if (!run_polled(port, log, sizeof log)) restart(port); /* a disk without the log refuses it */
+        port->headers[0] = header;
+        port->tables[0] = table;
     }
     complete(port, lost, false);
 }
@@ -248,6 +257,7 @@ static void handle_interrupt(void* context) {
         struct ahci_port* port = controller->ports[i];
         if ((pending >> i & 1) == 0 || port == NULL) continue;
         uint32_t status = port_read(port, PxIS);
+        if (status == 0) continue; /* a recovery saw to it already */
         port_write(port, PxIS, status);
         if ((status & PxIS_FATAL) != 0) {
             recover(port);
@@ -255,7 +265,12 @@ static void handle_interrupt(void* context) {
         }
         uint32_t active = port_read(port, port->queued ? PxSACT : PxCI);
         fence_after_status();
-        complete(port, port->outstanding & ~port->unstarted & ~active, true);
+        uint32_t finished = port->outstanding & ~port->unstarted & ~active;
+        /* Some controllers tell of a failed queued command in its FIS alone, without the fatal bits. */
+        if (finished == 0 && (port_read(port, PxTFD) & ATA_STATUS_ERROR) != 0)
+            recover(port);
+        else
+            complete(port, finished, true);
     }
     mmio_write32(controller->registers + IS, pending);
 }
