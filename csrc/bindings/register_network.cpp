@@ -1,49 +1,59 @@
 // The switch, its ports, and the host's own end points on it.
-#include "bindings/end_point.h"
+#include "base/error.h"
 #include "bindings/handle.h"
 #include "bindings/register.h"
+#include "network/end_point.h"
 
 namespace wirt::bindings {
 
 namespace {
 
-py::bytes to_bytes(const network::FramePtr& frame) {
-    return py::bytes(reinterpret_cast<const char*>(frame->bytes.data()), frame->bytes.size());
-}
+using network::EndPoint;
+using network::Port;
+using network::Switch;
 
 py::object receive(EndPoint& end_point, double timeout_s) {
-    network::FramePtr frame;
+    std::optional<std::vector<u8>> frame;
     wait_interruptibly(timeout_s, [&](double slice_s) {
         frame = end_point.receive(slice_s);
-        return frame != nullptr;
+        return frame.has_value();
     });
-    return frame ? py::object(to_bytes(frame)) : py::none();
+    if (!frame) return py::none();
+    return py::bytes(reinterpret_cast<const char*>(frame->data()), frame->size());
 }
 
 void send(EndPoint& end_point, const py::bytes& frame) {
     const std::string_view view = frame;
-    std::vector<u8> bytes(view.begin(), view.end());
     py::gil_scoped_release release;
-    end_point.send(std::move(bytes));
+    end_point.send({reinterpret_cast<const u8*>(view.data()), view.size()});
 }
 
 }  // namespace
 
 void register_network(py::module_& module) {
-    using network::Port;
-    using network::Switch;
     using ReleaseGil = py::call_guard<py::gil_scoped_release>;
+    using network::PortStats;
 
     py::class_<Port, std::shared_ptr<Port>>(module, "Port", "One end of a cable, for a machine's NIC.");
 
+    py::class_<PortStats>(module, "PortStats", "What passed through a port.")
+        .def_readonly("sent_frames", &PortStats::sent_frames)
+        .def_readonly("sent_bytes", &PortStats::sent_bytes)
+        .def_readonly("received_frames", &PortStats::received_frames)
+        .def_readonly("received_bytes", &PortStats::received_bytes)
+        .def_readonly("dropped_frames", &PortStats::dropped_frames);
+
     py::class_<EndPoint>(module, "EndPoint", "A host that is Python: it sends and receives Ethernet frames.")
-        .def(py::init<std::shared_ptr<Port>>(), py::arg("port"))
-        .def("send", &send, py::arg("frame"),
-             "Sends one frame: destination, source, type and payload, without FCS (14 to 1518 bytes).")
-        .def("receive", &receive, py::arg("timeout") = 0.0,
+        .def(py::init([](std::shared_ptr<Port> port, std::size_t queue_limit) {
+                 return std::make_unique<EndPoint>(std::move(port), queue_limit);
+             }),
+             py::arg("port"), py::arg("queue_limit"))
+        .def("send", &send, py::arg("frame"))
+        .def("receive", &receive, py::arg("timeout"),
              "The oldest frame that waits, or None when none arrives in `timeout` seconds (negative: wait "
              "for ever).")
-        .def_property_readonly("dropped", &EndPoint::dropped, "Frames that arrived while 4096 were waiting.")
+        .def_property_readonly("waiting", &EndPoint::waiting, "Frames that wait to be received.")
+        .def_property_readonly("stats", &EndPoint::stats)
         .def("close", &EndPoint::close, ReleaseGil(), "Unplugs it.");
 
     py::class_<Switch, std::shared_ptr<Switch>>(module, "Switch",

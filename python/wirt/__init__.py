@@ -1,3 +1,60 @@
-"""Wirt: RISC-V machines inside a Python process."""
+r"""Wirt: RISC-V machines inside a Python process.
+
+Example:
+    >>> import wirt
+    >>> with wirt.Machine(kernel="vmlinuz", initrd="initrd.gz", cmdline="console=hvc0", memory="512M", cpus=2) as vm:
+    ...     vm.start()
+    ...     vm.console.expect("/ # ", timeout=60)
+    ...     vm.console.send("uname -a\\n")
+"""
+
+from __future__ import annotations
+
+from wirt._core import MachineState, Privilege, StopReason
+from wirt.console import Console, Match
+from wirt.device import Device
+from wirt.disk import Disk
+from wirt.errors import (
+    AddressError,
+    ConfigError,
+    ConsoleClosed,
+    ConsoleTimeout,
+    ImageError,
+    NetworkError,
+    PullError,
+    StateError,
+    StorageError,
+    WirtError,
+)
+from wirt.isa import disassemble
+from wirt.machine import Machine
+from wirt.net import EndPoint, Port, Switch
+from wirt.stats import Stats
+
+__all__ = [
+    "AddressError",
+    "ConfigError",
+    "Console",
+    "ConsoleClosed",
+    "ConsoleTimeout",
+    "Device",
+    "Disk",
+    "EndPoint",
+    "ImageError",
+    "Machine",
+    "MachineState",
+    "Match",
+    "NetworkError",
+    "Port",
+    "Privilege",
+    "PullError",
+    "StateError",
+    "Stats",
+    "StopReason",
+    "StorageError",
+    "Switch",
+    "WirtError",
+    "disassemble",
+]
 
 __version__ = "0.1.0"

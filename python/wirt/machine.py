@@ -1,0 +1,326 @@
+"""The machine."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import weakref
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+from wirt import _core, stats
+from wirt.console import Console
+from wirt.device import Device
+from wirt.disk import Disk
+from wirt.errors import ConfigError, ImageError
+from wirt.net import Port
+from wirt.sizes import parse_size
+
+__all__ = ["Machine"]
+
+_T = TypeVar("_T")
+
+ImageSource = str | os.PathLike[str] | bytes
+
+# Harts must not outlive the interpreter that their Python devices run in.
+_open: weakref.WeakSet[Machine] = weakref.WeakSet()
+
+
+class Machine:
+    """A RISC-V computer: harts, memory, devices, consoles.
+
+    Use it with ``with``: the end closes it. It takes nothing from the host but memory and, while it runs, one thread a
+    hart and a few for I/O. All methods may be called from any thread.
+
+    Args:
+        kernel: a Linux ``Image`` or ELF file, also packed as EFI zboot, gzip, xz or zstd; its path or its bytes. It
+            starts in S-mode with the monitor's own SBI (or after ``firmware``).
+        initrd: the initial RAM disk; its path or its bytes.
+        firmware: an M-mode image for address 0x80000000 (ELF or raw), such as OpenSBI or U-Boot.
+        dtb: a flattened device tree to use in place of the generated one.
+        cmdline: the kernel's command line. :attr:`console` is what its last ``console=`` names.
+        memory: bytes, or a text such as ``"512M"``: 16 MiB to 64 GiB, a multiple of 4 KiB.
+        cpus: harts, 1 to 8.
+        disks: :class:`wirt.Disk` objects; a path alone is a disk on virtio.
+        nets: ports of a :class:`wirt.Switch`, one virtio NIC each.
+        deterministic: harts take turns on one thread and time is the count of retired instructions: the same inputs
+            give the same :meth:`state_hash`.
+        seed: seeds the guest's entropy in deterministic mode.
+
+    Raises:
+        ConfigError: no machine can be built from that.
+        ImageError: an image is missing, broken or foreign.
+    """
+
+    def __init__(
+        self,
+        kernel: ImageSource | None = None,
+        *,
+        initrd: ImageSource | None = None,
+        firmware: ImageSource | None = None,
+        dtb: ImageSource | None = None,
+        cmdline: str = "",
+        memory: int | str = "512M",
+        cpus: int = 1,
+        disks: Sequence[Disk | str | os.PathLike[str]] = (),
+        nets: Sequence[Port] = (),
+        deterministic: bool = False,
+        seed: int = 0,
+    ) -> None:
+        config = _core.MachineConfig()
+        config.memory = _natural(parse_size(memory, "memory"), "memory")
+        config.harts = _natural(cpus, "cpus")
+        config.seed = _natural(seed, "seed")
+        config.deterministic = deterministic
+        config.cmdline = cmdline
+        config.kernel = _image(kernel, "kernel", unpack=True)
+        config.firmware = _image(firmware, "firmware", unpack=True)
+        config.initrd = _image(initrd, "initrd")
+        config.dtb = _image(dtb, "dtb")
+        self._disks = [disk if isinstance(disk, Disk) else Disk(disk) for disk in disks]
+        config.disks = [disk._config for disk in self._disks]
+        config.nets = [_port(net)._config for net in nets]
+        self._core = _core.Machine(config)
+        self._consoles = {
+            name: Console(core, self._is_running)
+            for name, core in (("serial", self._core.serial), ("hvc", self._core.hvc), ("console", self._core.console))
+        }
+        self._raised: BaseException | None = None
+        _open.add(self)
+
+    # --- life cycle ---
+
+    def start(self) -> None:
+        """Starts the harts on threads of their own and returns.
+
+        Raises:
+            StateError: it was started before.
+        """
+        self._core.start()
+
+    def pause(self) -> None:
+        """Brings every hart to an instruction boundary and every device queue to rest; nothing if it does not run."""
+        self._reraising(self._core.pause)
+
+    def resume(self) -> None:
+        """Goes on after :meth:`pause`, a step or a breakpoint."""
+        self._core.resume()
+
+    def close(self) -> None:
+        """Ends the machine, whatever it is doing; idempotent. Registers and memory are gone afterwards."""
+        _open.discard(self)
+        self._core.close()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Waits until the machine does not run: the guest ended it, a breakpoint was hit, or someone paused it.
+
+        Args:
+            timeout: seconds; None waits for ever. Ctrl-C interrupts it.
+
+        Returns:
+            False on time-out.
+
+        Raises:
+            Exception: whatever a Python device raised.
+        """
+        return self._reraising(lambda: self._core.wait(-1.0 if timeout is None else max(timeout, 0.0)))
+
+    def step(self, count: int = 1, *, hart: int = 0) -> None:
+        """Executes instructions of one hart alone; the machine is paused afterwards."""
+        self._reraising(lambda: self._core.step(hart, _natural(count, "count")))
+
+    def run_for(self, instructions: int) -> None:
+        """Deterministic machines: runs until so many more instructions were retired by all harts, or it stops."""
+        self._reraising(lambda: self._core.run_for(_natural(instructions, "instructions")))
+
+    def __enter__(self) -> Machine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            # What a device raised is heard once: by a call, or here when no call heard it.
+            if error is None and self._raised is None:
+                self._core.raise_host_error()
+        finally:
+            self.close()
+
+    @property
+    def state(self) -> str:
+        """``created``, ``running``, ``paused``, ``stopped`` (by the guest) or ``closed``."""
+        return self._core.state.name
+
+    @property
+    def stop_reason(self) -> str:
+        """Why it does not run.
+
+        ``none``, ``poweroff``, ``reboot``, ``failure``, ``halted`` (every hart is off), ``breakpoint``, ``step`` or
+        ``host_error`` (a Python device raised).
+        """
+        return self._core.stop_info.reason.name
+
+    @property
+    def exit_code(self) -> int | None:
+        """0 after a power-off or reboot, the guest's code after a failure, None while it has not ended."""
+        info = self._core.stop_info
+        if info.reason in (_core.StopReason.poweroff, _core.StopReason.reboot):
+            return 0
+        return info.code if info.reason is _core.StopReason.failure else None
+
+    # --- parts ---
+
+    @property
+    def console(self) -> Console:
+        """The console that the command line's last ``console=`` names; also the SBI's debug console."""
+        return self._consoles["console"]
+
+    @property
+    def serial(self) -> Console:
+        """The 16550 UART."""
+        return self._consoles["serial"]
+
+    @property
+    def hvc(self) -> Console:
+        """The virtio console."""
+        return self._consoles["hvc"]
+
+    @property
+    def harts(self) -> list[_core.Hart]:
+        """The harts: registers, address translation, disassembly. While the machine does not run."""
+        return self._core.harts
+
+    @property
+    def memory(self) -> _core.Memory:
+        """Guest RAM: a writable buffer (``memoryview(vm.memory)``, NumPy), and slices by physical address.
+
+        Example:
+            >>> vm.memory[0x8000_0000:0x8000_1000]
+            >>> numpy.frombuffer(vm.memory, dtype=numpy.uint64)
+        """
+        return self._core.memory
+
+    @property
+    def bus(self) -> _core.Bus:
+        """The physical address space as harts see it, devices included."""
+        return self._core.bus
+
+    @property
+    def disks(self) -> list[Disk]:
+        """Its disks, in the order given."""
+        return list(self._disks)
+
+    @property
+    def dtb(self) -> bytes:
+        """The flattened device tree that the guest is given."""
+        return self._core.dtb
+
+    @property
+    def devices(self) -> list[stats.DeviceStats]:
+        """The devices, where they are, and what they counted."""
+        return stats.collect_devices(self._core.devices())
+
+    def map_device(self, base: int, size: int, device: Device) -> None:
+        """Puts a Python device at a physical address; before :meth:`start`.
+
+        Raises:
+            ConfigError: something is there already.
+        """
+        _core.map_device(self._core, base, size, device.name or type(device).__name__, device)
+
+    def interrupt_line(self, source: int) -> _core.InterruptLine:
+        """An interrupt input of the PLIC for a Python device, 36 to 95; ``line.set(True)`` raises it."""
+        return _core.interrupt_line(self._core, source)
+
+    # --- observation ---
+
+    def stats(self) -> stats.Stats:
+        """All counters: exits by device and cause, instructions, TLB and block-cache figures."""
+        return stats.collect(self._core)
+
+    def take_marks(self) -> list[stats.Mark]:
+        """The sections that the guest measured since the last call."""
+        return stats.collect_marks(self._core.take_marks())
+
+    @property
+    def instructions(self) -> int:
+        """Instructions retired by all harts."""
+        return self._core.instructions
+
+    @property
+    def time(self) -> float:
+        """Guest time since the start, seconds."""
+        return self._core.time_ns / 1e9
+
+    def state_hash(self) -> str:
+        """A digest of all state of the machine; while it does not run. Equal states have equal digests."""
+        return self._core.state_hash()
+
+    def inspect(self) -> dict[str, int]:
+        """Every integer of the machine's state by ``section.field``; while it does not run."""
+        return dict(self._core.inspect())
+
+    @property
+    def breakpoints(self) -> list[int]:
+        """Virtual addresses at which a hart stops the machine before it executes what is there."""
+        return self._core.breakpoints
+
+    def add_breakpoint(self, address: int) -> None:
+        """Adds one; :meth:`wait` returns when it is hit."""
+        self._core.add_breakpoint(address)
+
+    def remove_breakpoint(self, address: int) -> None:
+        """Removes one."""
+        self._core.remove_breakpoint(address)
+
+    def __repr__(self) -> str:
+        return f"<wirt.Machine {self.state}, {len(self._core.harts)} hart(s), {self.instructions} instructions>"
+
+    def _is_running(self) -> bool:
+        return self._core.state is _core.MachineState.running
+
+    def _reraising(self, call: Callable[[], _T]) -> _T:
+        try:
+            return call()
+        except BaseException as error:
+            self._raised = error
+            raise
+
+
+def _natural(value: int, what: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 64:
+        raise ConfigError(f"{what} {value!r}: give a whole number that is not negative")
+    return value
+
+
+def _image(source: ImageSource | None, what: str, *, unpack: bool = False) -> _core.Image:
+    """The bytes of an image: a kernel out of its compression, a RAM disk as it is (the guest unpacks it)."""
+    if source is None:
+        return _core.Image()
+    name = what if isinstance(source, bytes) else os.fspath(source)
+    try:
+        content = source if isinstance(source, bytes) else Path(source).read_bytes()
+    except OSError as error:
+        raise ImageError(f"{name}: cannot be read: {error.strerror or error}") from error
+    if not content:
+        raise ImageError(f"{name}: is empty")
+    if unpack:
+        # Decompressors are loaded when there is something to unpack.
+        from wirt.images import unwrap
+
+        content = unwrap(content, name)
+    return _core.Image(name, content)
+
+
+def _port(net: Port) -> Port:
+    if not isinstance(net, Port):
+        raise ConfigError(f"nets: {net!r} is not a port; give lan.port() of a wirt.Switch()")
+    return net
+
+
+@atexit.register
+def _close_all() -> None:
+    for machine in list(_open):
+        machine.close()

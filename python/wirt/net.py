@@ -1,0 +1,118 @@
+"""Networks inside the process."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import string
+
+from wirt import _core
+from wirt.errors import ConfigError
+
+__all__ = ["EndPoint", "Port", "Switch"]
+
+
+# A guest may send faster than Python reads.
+_QUEUE_LIMIT = 4096
+
+
+class Port:
+    """One port of a switch; it becomes a virtio NIC in the machine that it is given to.
+
+    Attributes:
+        mac: the NIC's address, e.g. ``"02:00:00:12:34:56"``.
+    """
+
+    def __init__(self, port: _core.Port, mac: str | None = None, queue_pairs: int = 1) -> None:
+        address = _parse_mac(mac) if mac is not None else b"\x02" + secrets.token_bytes(5)
+        self.mac = address.hex(":")
+        self._config = _core.NetConfig(port, address, queue_pairs)
+
+    def __repr__(self) -> str:
+        return f"<wirt.Port {self.mac}>"
+
+
+class EndPoint:
+    """A place on the network where Python itself sends and receives Ethernet frames.
+
+    Received frames have at most 1518 bytes: larger ones are segmented and checksummed first, as on a wire.
+    """
+
+    def __init__(self, port: _core.Port) -> None:
+        self._end_point = _core.EndPoint(port, _QUEUE_LIMIT)
+
+    def send(self, frame: bytes) -> None:
+        """Sends one frame: destination, source, type and payload, without FCS, at least 14 bytes.
+
+        Raises:
+            NetworkError: the frame is too short or too long, or the end point is closed.
+        """
+        self._end_point.send(frame)
+
+    def recv(self, timeout: float | None = None) -> bytes:
+        """The next frame.
+
+        Args:
+            timeout: seconds to wait; None waits for ever.
+
+        Raises:
+            TimeoutError: no frame arrived.
+        """
+        frame = self._end_point.receive(-1.0 if timeout is None else max(timeout, 0.0))
+        if frame is None:
+            raise TimeoutError(f"no frame arrived in {timeout} s")
+        return frame
+
+    @property
+    def waiting(self) -> int:
+        """Frames that wait to be received."""
+        return self._end_point.waiting
+
+    @property
+    def stats(self) -> _core.PortStats:
+        """Frames and bytes sent, received, and dropped since 4096 were waiting."""
+        return self._end_point.stats
+
+    def close(self) -> None:
+        """Unplugs it from the switch; frames that wait can still be received."""
+        self._end_point.close()
+
+
+class Switch:
+    """A learning Ethernet switch in this process: it joins machines and end points.
+
+    Example:
+        >>> lan = wirt.Switch()
+        >>> a = wirt.Machine(kernel="vmlinuz", nets=[lan.port()])
+        >>> b = wirt.Machine(kernel="vmlinuz", nets=[lan.port()])
+    """
+
+    def __init__(self) -> None:
+        self._switch = _core.Switch()
+        self._numbers = itertools.count()
+
+    def port(self, mac: str | None = None, *, queue_pairs: int = 1) -> Port:
+        """A new port for one NIC of one machine.
+
+        Args:
+            mac: the NIC's address; a random, locally administered one unless given.
+            queue_pairs: pairs of receive and transmit queues that the guest may use.
+
+        Raises:
+            ConfigError: the address is no unicast MAC address.
+        """
+        return Port(self._switch.add_port(f"port{next(self._numbers)}"), mac, queue_pairs)
+
+    def endpoint(self) -> EndPoint:
+        """A new port whose frames Python sends and receives."""
+        return EndPoint(self._switch.add_port(f"endpoint{next(self._numbers)}"))
+
+
+def _parse_mac(text: str) -> bytes:
+    parts = text.replace("-", ":").split(":")
+    if len(parts) != 6 or any(len(part) != 2 or not set(part) <= set(string.hexdigits) for part in parts):
+        raise ConfigError(f"MAC address {text!r}: give six bytes such as 02:00:00:12:34:56")
+    address = bytes(int(part, 16) for part in parts)
+    if address[0] & 1:
+        raise ConfigError(f"MAC address {text!r}: is a group address; clear the lowest bit of its first byte")
+    return address
