@@ -76,8 +76,9 @@ static void handle_interrupt(void* context) {
     (void)context;
     switch (read_register(IIR_FCR) & IIR_CAUSE) {
         case IIR_TRANSMITTER_EMPTY:
+            /* Off before the last bytes go out, or they would raise it once more for nothing. */
+            if (uart.transmit_left <= FIFO_SIZE) write_register(IER, IER_RECEIVED);
             fill_transmit_fifo();
-            if (uart.transmit_left == 0) write_register(IER, IER_RECEIVED);
             break;
         case IIR_RECEIVED:
         case IIR_RECEIVED_TIMEOUT:
