@@ -255,6 +255,7 @@ class DtbChecker {
         const void* end = std::memchr(rest.data(), 0, rest.size());
         if (end == nullptr) fail("a node's name is not terminated");
         const auto length = static_cast<std::size_t>(static_cast<const u8*>(end) - rest.data());
+        if (is_root && length != 0) fail("the root node has a name");
         if (!is_root && length == 0) fail("a node has no name");
         advance(length + 1);
     }
@@ -284,6 +285,111 @@ class DtbChecker {
 
 std::size_t check_dtb(std::span<const u8> dtb, const std::string& name) {
     return DtbChecker(dtb, name).check();
+}
+
+namespace {
+
+// Copies a well-formed tree token by token and replaces what /chosen says about the start.
+class ChosenEditor {
+  public:
+    ChosenEditor(std::span<const u8> dtb, std::string_view bootargs, u64 initrd_start, u64 initrd_end)
+        : dtb_(dtb), bootargs_(bootargs), initrd_start_(initrd_start), initrd_end_(initrd_end) {}
+
+    std::vector<u8> edit() {
+        for (std::size_t at = load_be32(dtb_, 16);; at += reservation_size) {
+            const u64 address = load_be64(dtb_, at), size = load_be64(dtb_, at + 8);
+            if (address == 0 && size == 0) break;
+            tree_.reserve(address, size);
+        }
+        at_ = load_be32(dtb_, 8);
+        while (true) {
+            switch (next_cell()) {
+                case FDT_BEGIN_NODE:
+                    begin_node();
+                    break;
+                case FDT_END_NODE:
+                    end_node();
+                    break;
+                case FDT_PROP:
+                    property();
+                    break;
+                case FDT_END:
+                    return tree_.finish();
+            }
+        }
+    }
+
+  private:
+    u32 next_cell() {
+        at_ += 4;
+        return load_be32(dtb_, at_ - 4);
+    }
+
+    std::string_view text_at(std::size_t offset) const {
+        return reinterpret_cast<const char*>(dtb_.data() + offset);
+    }
+
+    void begin_node() {
+        const std::string_view name = text_at(at_);
+        at_ = align_up(at_ + name.size() + 1, 4);
+        tree_.begin_node(name);
+        ++depth_;
+        if (depth_ == 2 && name == "chosen") {
+            in_chosen_ = chosen_seen_ = true;
+            write_chosen();
+        }
+    }
+
+    void end_node() {
+        if (depth_ == 1 && !chosen_seen_) {
+            tree_.begin_node("chosen");
+            write_chosen();
+            tree_.end_node();
+        }
+        if (depth_ == 2) in_chosen_ = false;
+        --depth_;
+        tree_.end_node();
+    }
+
+    void property() {
+        const u32 length = next_cell();
+        const std::string_view name = text_at(load_be32(dtb_, 12) + next_cell());
+        const auto value = dtb_.subspan(at_, length);
+        at_ = align_up(at_ + length, 4);
+        const bool replaced = in_chosen_ && depth_ == 2 &&
+                              ((has_bootargs() && name == "bootargs") ||
+                               (has_initrd() && (name == initrd_start_name || name == initrd_end_name)));
+        if (!replaced) tree_.property_bytes(name, value);
+    }
+
+    void write_chosen() {
+        if (has_bootargs()) tree_.property("bootargs", bootargs_);
+        if (!has_initrd()) return;
+        tree_.property(initrd_start_name, initrd_start_);
+        tree_.property(initrd_end_name, initrd_end_);
+    }
+
+    bool has_bootargs() const { return !bootargs_.empty(); }
+    bool has_initrd() const { return initrd_end_ > initrd_start_; }
+
+    static constexpr std::string_view initrd_start_name = "linux,initrd-start";
+    static constexpr std::string_view initrd_end_name = "linux,initrd-end";
+
+    const std::span<const u8> dtb_;
+    const std::string_view bootargs_;
+    const u64 initrd_start_, initrd_end_;
+    FdtWriter tree_;
+    std::size_t at_ = 0;
+    unsigned depth_ = 0;
+    bool in_chosen_ = false;
+    bool chosen_seen_ = false;
+};
+
+}  // namespace
+
+std::vector<u8> with_chosen(std::span<const u8> checked_dtb, std::string_view bootargs, u64 initrd_start,
+                            u64 initrd_end) {
+    return ChosenEditor(checked_dtb, bootargs, initrd_start, initrd_end).edit();
 }
 
 }  // namespace wirt::firmware

@@ -61,4 +61,9 @@ class FdtWriter {
 // reason.
 std::size_t check_dtb(std::span<const u8> dtb, const std::string& name);
 
+// A copy of a tree that check_dtb has passed, whose /chosen says what this start is about: `bootargs` unless
+// it is empty, and the initrd in [initrd_start, initrd_end) unless that is empty. The rest stays as it is.
+std::vector<u8> with_chosen(std::span<const u8> checked_dtb, std::string_view bootargs, u64 initrd_start,
+                            u64 initrd_end);
+
 }  // namespace wirt::firmware

@@ -16,6 +16,7 @@ from image_builders import MIB, RAM_BASE, Node, Segment, elf64, parse_dtb
 import wirt
 
 HARTS = 3
+EDGES = ("start", "end")
 JUMP_TO_ITSELF = b"\x6f\x00\x00\x00"
 
 
@@ -108,7 +109,7 @@ def test_initrd_is_in_memory_where_the_tree_says():
     content = bytes(range(256)) * 33 + b"end"
     with wirt.Machine(kernel=KERNEL, initrd=content, memory="64M") as vm:
         chosen = parse_dtb(vm.dtb)["chosen"]
-        start, end = (struct.unpack(">Q", chosen.properties[f"linux,initrd-{edge}"])[0] for edge in ("start", "end"))
+        start, end = (struct.unpack(">Q", chosen.properties[f"linux,initrd-{edge}"])[0] for edge in EDGES)
         assert start % 4096 == 0
         assert vm.memory[start:end] == content
 
@@ -142,6 +143,17 @@ def header(dtb: bytes, **fields: int) -> bytes:
 
 def test_a_good_tree_replaces_ours(dtb: bytes):
     assert start_with(dtb) == dtb
+
+
+def test_a_supplied_tree_learns_the_command_line_and_the_initrd(dtb: bytes):
+    with wirt.Machine(kernel=KERNEL, dtb=dtb, cmdline="root=/dev/vda", initrd=b"initrd", memory="64M") as vm:
+        tree = parse_dtb(vm.dtb)
+        start, end = (struct.unpack(">Q", tree["chosen"].properties[f"linux,initrd-{edge}"])[0] for edge in EDGES)
+        assert tree["chosen"].text("bootargs") == "root=/dev/vda"
+        assert vm.memory[start:end] == b"initrd"
+    before = parse_dtb(dtb)
+    assert tree["chosen"].properties["rng-seed"] == before["chosen"].properties["rng-seed"]
+    assert tree["soc"] == before["soc"]
 
 
 @pytest.mark.parametrize(
@@ -186,8 +198,9 @@ CHILD = [BEGIN, 0x61000000]
         ([BEGIN, 0, END], "FDT_END inside a node"),
         ([END_NODE, END], "without a node"),
         ([BEGIN, 0, END_NODE, BEGIN, 0, END_NODE, END], "more than one root"),
+        ([*CHILD, END_NODE, END], "root node has a name"),
         ([BEGIN, 0, BEGIN, 0, END_NODE, END_NODE, END], "no name"),
-        ([BEGIN, 0x61616161], "not terminated"),
+        ([BEGIN, 0, BEGIN, 0x61616161], "not terminated"),
         ([BEGIN, 0, PROP, 5, 0, 0, END_NODE], "ends without FDT_END|runs out|unknown token"),
         ([BEGIN, 0, PROP, 0xFFFFFFFF, 0, END_NODE, END], "runs out"),
         ([BEGIN, 0, *CHILD, END_NODE, PROP, 0, 0, END_NODE, END], "behind a child"),
