@@ -221,7 +221,8 @@ void Machine::Parts::deterministic_turn(u64 stop_at) {
             const u64 done = retired();
             if (done >= stop_at) return;
             // Instructions that trap count as cycles and not as retired: the bound is approached.
-            const RunResult result = slot.hart->run(std::min(end, slot.hart->cycles() + (stop_at - done)));
+            const u64 left = std::min(stop_at - done, slice_ns);
+            const RunResult result = slot.hart->run(std::min(end, slot.hart->cycles() + left));
             slice.ran_ns = std::max(slice.ran_ns, slot.hart->cycles() - slice.start_cycles[i]);
             somebody_ran = true;
             if (result == RunResult::breakpoint) {
