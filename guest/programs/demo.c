@@ -33,7 +33,10 @@ static void introduce_harts(void) {
           platform.has_sstc ? "stimecmp (Sstc)" : "set through the SBI");
 }
 
+/* SBI v2.0, 4.9: the registered numbers; Wirt has none and uses its name. */
 static const char* sbi_implementation_name(long id) {
+    enum { WIRT = 0x57495254 };
+    if (id == WIRT) return "Wirt itself";
     static const char* const names[] = {"BBL", "OpenSBI", "Xvisor", "KVM", "RustSBI", "Diosix", "Coffer"};
     return id >= 0 && (size_t)id < sizeof names / sizeof names[0] ? names[id] : "another implementation";
 }

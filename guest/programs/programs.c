@@ -12,6 +12,7 @@ static const struct {
 } programs[] = {
     {{"demo"}, program_demo},       /* introduces the machine */
     {{"traps"}, program_traps},     /* provokes exceptions and looks at what arrives */
+    {{"crash"}, program_crash},     /* crash=stack, crash=null */
     {{"smp"}, program_smp},         /* all harts on shared memory */
     {{"memtest"}, program_memtest}, /* patterns in free memory */
     {{"cpu"}, program_cpu},         /* cpu=all or cpu=crc,matrix,... */

@@ -7,6 +7,7 @@ void programs_run(void);
 
 void program_demo(void);
 void program_traps(void);
+void program_crash(void);
 void program_smp(void);
 void program_memtest(void);
 void program_cpu(void);

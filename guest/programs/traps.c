@@ -1,7 +1,10 @@
 /*
  * `traps`: takes exceptions on purpose and looks at scause and stval. What must trap is, above all, what the
  * page tables forbid: writing to code, running data, a null pointer, the page below a stack.
+ *
+ * `crash=stack` and `crash=null` take one that nobody expects, to show the report and the failed ending.
  */
+#include "kernel/bootargs.h"
 #include "kernel/hart.h"
 #include "kernel/print.h"
 #include "kernel/riscv.h"
@@ -70,4 +73,18 @@ void program_traps(void) {
             good++;
     }
     print("traps: %u of %u exceptions as the specification has them\n", good, count);
+}
+
+/* Each call needs a frame of its own, because the caller still reads from it afterwards. */
+__attribute__((noinline)) static unsigned recurse(unsigned depth) {
+    volatile unsigned frame[64];
+    frame[depth % 64] = depth;
+    return depth == ~0u ? 0 : recurse(depth + 1) + frame[depth % 64];
+}
+
+void program_crash(void) {
+    const char* how = bootargs_text("crash", "");
+    if (text_equal(how, "stack")) print("%u\n", recurse(0));
+    if (text_equal(how, "null")) read_null();
+    print_failure("crash=%s is not known; there are stack and null\n", how);
 }
