@@ -13,6 +13,6 @@ PYBIND11_MODULE(_core, module) {
     register_console(module);
     register_memory(module);
     register_harts(module);
-    register_devices(module);
     register_machine(module);
+    register_devices(module);
 }

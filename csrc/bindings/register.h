@@ -13,7 +13,7 @@ void register_network(pybind11::module_& module);
 void register_console(pybind11::module_& module);
 void register_memory(pybind11::module_& module);
 void register_harts(pybind11::module_& module);
-void register_devices(pybind11::module_& module);
 void register_machine(pybind11::module_& module);
+void register_devices(pybind11::module_& module);
 
 }  // namespace wirt::bindings

@@ -122,20 +122,28 @@ class Console:
         """The last 2000 characters of output."""
         return self.output[-_TAIL_CHARACTERS:]
 
-    def interact(self, stdin: BinaryIO | None = None, stdout: BinaryIO | None = None) -> bool:
+    def interact(
+        self, stdin: BinaryIO | None = None, stdout: BinaryIO | None = None, timeout: float | None = None
+    ) -> bool:
         """Makes the terminal the guest's console until Ctrl-] is typed or the machine stops.
 
         The terminal is put into raw mode, so that Ctrl-C and the like reach the guest, and is restored at the end.
         Where standard input is no terminal it is sent as it is; its end does not end the session.
 
+        Args:
+            stdin: the terminal; standard input unless given.
+            stdout: where the guest's output goes; standard output unless given.
+            timeout: seconds after which it returns in any case.
+
         Returns:
-            True when Ctrl-] was typed, False when the machine stopped.
+            True when Ctrl-] was typed, False when the machine stopped or time was up.
 
         Raises:
-            StateError: the machine does not run.
+            StateError: the machine was not started.
         """
-        if not self._running():
+        if not self._running() and not self._core.written:
             raise StateError("the machine does not run; start() or resume() it before interact()")
+        deadline = None if timeout is None else time.monotonic() + timeout
         with _Terminal(stdin or sys.stdin.buffer) as terminal:
             out = stdout or sys.stdout.buffer
             position = self._core.written - len(self._pending)
@@ -154,6 +162,8 @@ class Console:
                 if typed:
                     self.send(typed)
                 if not running and not data:
+                    return False
+                if deadline is not None and time.monotonic() >= deadline:
                     return False
 
     def _fill(self, timeout: float) -> None:

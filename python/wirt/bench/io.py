@@ -171,15 +171,16 @@ class Measurement:
             "host": {"machine": platform.machine(), "system": platform.platform(), "python": platform.python_version()},
             "settings": vars(self.settings),
             "comparisons": [
-                vars(comparison)
-                | {"full": vars(comparison.full), "paravirtual": vars(comparison.paravirtual)}
+                vars(comparison) | {"full": vars(comparison.full), "paravirtual": vars(comparison.paravirtual)}
                 for comparison in self.comparisons
             ],
             "samples": [vars(sample) for sample in self.samples],
         }
 
 
-def run(settings: Settings, kinds: Iterable[str] = ("console", "disk"), progress: Progress | None = None) -> Measurement:
+def run(
+    settings: Settings, kinds: Iterable[str] = ("console", "disk"), progress: Progress | None = None
+) -> Measurement:
     """Runs the benchmark.
 
     Args:
@@ -248,9 +249,11 @@ def _disk(settings: Settings, bus: Bus, stack: ExitStack) -> Disk:
     size = max(settings.megabytes, 1) << 20
     if settings.storage == "memory":
         return Disk.memory(size, bus)
-    file = stack.enter_context(tempfile.NamedTemporaryFile(prefix="wirt-bench-", dir=settings.directory))
-    file.truncate(size)
-    return Disk(Path(file.name), bus)
+    directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="wirt-bench-", dir=settings.directory))
+    file = Path(directory) / "disk.img"
+    # Blocks are allocated before anything is timed.
+    file.write_bytes(bytes(size))
+    return Disk(file, bus)
 
 
 def _check_reports(vm: Machine, marks: list[Mark]) -> None:

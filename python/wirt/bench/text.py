@@ -21,5 +21,5 @@ def work_label(comparison: Comparison) -> str:
     kind, size, *rest = comparison.work.split("/")
     parts = [comparison.kind, _KINDS.get(kind, kind)]
     parts.append(format_size(int(size)) if size.isdigit() else size)
-    parts += [f"queue depth {part.removeprefix('qd')}" for part in rest]
+    parts += [f"QD {part.removeprefix('qd')}" for part in rest]
     return ", ".join(parts)

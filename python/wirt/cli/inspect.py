@@ -1,0 +1,66 @@
+"""``wirt inspect``: what a machine consists of."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+import click
+
+from wirt.cli.machine_options import MachineOptions, build_machine, machine_options
+from wirt.cli.output import json_option, print_json
+
+__all__ = ["command"]
+
+
+@click.command("inspect")
+@machine_options
+@json_option
+@click.option("--run", "seconds", type=float, metavar="SECONDS", help="Let it run so long first.")
+@click.option("dtb_file", "--dump-dtb", type=click.Path(dir_okay=False, writable=True), help="Write its device tree.")
+def command(as_json: bool, seconds: float | None, dtb_file: str | None, **options: Unpack[MachineOptions]) -> None:
+    """Show a machine's devices, harts and state, before it runs or after a while."""
+    if options["guest"] is None and options["kernel"] is None and options["firmware"] is None:
+        options["guest"] = "demo"
+    with build_machine(options) as vm:
+        if seconds:
+            vm.start()
+            vm.wait(seconds)
+            vm.pause()
+        if dtb_file is not None:
+            with click.open_file(dtb_file, "wb") as file:
+                file.write(vm.dtb)
+        stats = vm.stats()
+        document = {
+            "state": vm.state,
+            "stop_reason": vm.stop_reason,
+            "time_s": vm.time,
+            "stats": stats.as_json(),
+            "harts": [
+                {"id": hart.id, "pc": hart.pc, "privilege": hart.privilege.name, "x": [hart.x[i] for i in range(32)]}
+                for hart in vm.harts
+            ],
+            "fields": vm.inspect(),
+        }
+        code = {hart.id: hart.disassemble(6) for hart in vm.harts}
+    if as_json:
+        print_json(document)
+        return
+
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(title=f"Devices ({document['state']}, {document['time_s']:.3f} s)")
+    for name in ("name", "kind", "base", "size", "interrupt", "operations", "bytes moved"):
+        table.add_column(name, justify="left" if name in ("name", "kind", "interrupt") else "right")
+    for device in stats.devices:
+        base = "-" if device.base is None else f"0x{device.base:x}"
+        table.add_row(
+            device.name, device.kind, base, f"0x{device.size:x}", device.interrupt or "-", f"{device.operations:,}",
+            f"{device.bytes_moved:,}",
+        )  # fmt: skip
+    console.print(table)
+    for hart, counts in zip(vm.harts, stats.harts, strict=True):
+        console.print(f"hart {hart.id}: {counts.instructions:,} instructions")
+        for instruction in code[hart.id]:
+            console.print(f"  {instruction.address:x}: {instruction.text}", markup=False, highlight=False)

@@ -1,0 +1,135 @@
+"""Options that describe a machine, shared by the commands that build one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypedDict, TypeVar
+
+import click
+
+from wirt.debian.pull import cached_guest
+from wirt.disk import Disk
+from wirt.errors import ConfigError
+from wirt.guest_image import guest_image
+from wirt.machine import Machine
+from wirt.net import Switch
+
+__all__ = ["MachineOptions", "build_machine", "machine_options"]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_PULLED = ("debian", "debian-installer")
+
+
+class MachineOptions(TypedDict):
+    """What :func:`machine_options` adds to a command's parameters."""
+
+    guest: str | None
+    kernel: Path | None
+    initrd: Path | None
+    firmware: Path | None
+    dtb: Path | None
+    append: str | None
+    memory: str
+    cpus: int
+    disk: tuple[str, ...]
+    net: bool
+    deterministic: bool
+    seed: int
+
+
+def machine_options(function: _F) -> _F:
+    """Adds the machine's options to a command."""
+    file = click.Path(path_type=Path)
+    options = (
+        click.argument("guest", required=False),
+        click.option("--kernel", "-k", type=file, help="Linux Image, ELF or vmlinuz."),
+        click.option("--initrd", "-i", type=file, help="Initial RAM disk."),
+        click.option("--firmware", "-f", type=file, help="M-mode firmware, e.g. OpenSBI's fw_jump."),
+        click.option("--dtb", type=file, help="Device tree in place of the generated one."),
+        click.option("--append", "-a", metavar="TEXT", help="The kernel's command line."),
+        click.option("--memory", "-m", default="512M", show_default=True, help="RAM."),
+        click.option("--cpus", "-c", default=1, show_default=True, help="Harts, 1 to 8."),
+        click.option(
+            "--disk",
+            "-d",
+            multiple=True,
+            metavar="FILE[,OPTION...]",
+            help="A raw image. Options: bus=ahci, bus=virtio, ro, ephemeral, serial=TEXT, queues=N; "
+            "memory=SIZE in place of a file is an empty disk in memory.",
+        ),
+        click.option("--net", is_flag=True, help="A network card on a network of its own."),
+        click.option("--deterministic", is_flag=True, help="Time is the instruction count; runs repeat bit for bit."),
+        click.option("--seed", default=0, show_default=True, help="Entropy of a deterministic machine."),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def build_machine(options: MachineOptions) -> Machine:
+    """The machine that the options describe.
+
+    Raises:
+        WirtError: with what is wrong.
+    """
+    kernel, initrd, cmdline = _images(options)
+    return Machine(
+        kernel,
+        initrd=initrd,
+        firmware=options["firmware"],
+        dtb=options["dtb"],
+        cmdline=cmdline,
+        memory=options["memory"],
+        cpus=options["cpus"],
+        disks=[parse_disk(text) for text in options["disk"]],
+        nets=[Switch().port()] if options["net"] else [],
+        deterministic=options["deterministic"],
+        seed=options["seed"],
+    )
+
+
+def _images(options: MachineOptions) -> tuple[Path | bytes | None, Path | None, str]:
+    guest, append = options["guest"], options["append"]
+    if guest is None:
+        if options["kernel"] is None and options["firmware"] is None:
+            raise ConfigError(
+                "nothing to run: name a guest (debian, debian-installer, demo), --kernel FILE or --firmware FILE"
+            )
+        return options["kernel"], options["initrd"], append or ""
+    if guest == "demo":
+        return guest_image(), options["initrd"], append or "demo"
+    if guest not in _PULLED:
+        raise ConfigError(f"guest {guest!r}: there are debian, debian-installer and demo; --kernel FILE runs a file")
+    pulled = cached_guest(guest)
+    if pulled is None:
+        raise ConfigError(f"{guest} is not in the cache yet: wirt pull {guest}")
+    cmdline = f"{pulled.cmdline} {append}" if append else pulled.cmdline
+    return options["kernel"] or pulled.kernel, options["initrd"] or pulled.initrd, cmdline
+
+
+def parse_disk(text: str) -> Disk:
+    """A disk from the command line's notation, e.g. ``root.img,bus=ahci,ephemeral``.
+
+    Raises:
+        ConfigError: an option is not known.
+        StorageError: the file cannot be opened.
+    """
+    path, *words = text.split(",")
+    options: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name in ("ro", "ephemeral") and not equals:
+            options["read_only" if name == "ro" else name] = True
+        elif name in ("bus", "serial") and equals:
+            options[name] = value
+        elif name == "queues" and value.isdigit():
+            options[name] = int(value)
+        else:
+            raise ConfigError(f"disk {text!r}: {word!r} is not known; see wirt run --help")
+    name, equals, size = path.partition("=")
+    if name == "memory" and equals:
+        if options.keys() & {"read_only", "ephemeral"}:
+            raise ConfigError(f"disk {text!r}: a disk in memory is neither ro nor ephemeral")
+        return Disk.memory(size, **options)
+    return Disk(path, **options)

@@ -1,0 +1,57 @@
+"""``wirt run``: the terminal becomes the console of a machine."""
+
+from __future__ import annotations
+
+import sys
+from typing import Unpack
+
+import click
+
+from wirt.cli.machine_options import MachineOptions, build_machine, machine_options
+from wirt.machine import Machine
+
+__all__ = ["command"]
+
+_LARGEST_GUEST_CODE = 69
+
+
+@click.command("run")
+@machine_options
+@click.option("--stats", is_flag=True, help="Print the machine's counters as JSON on standard error at the end.")
+@click.option("--timeout", type=float, metavar="SECONDS", help="End the machine after so long, with status 124.")
+def command(stats: bool, timeout: float | None, **options: Unpack[MachineOptions]) -> None:
+    """Run a guest with this terminal as its console; Ctrl-] leaves it.
+
+    GUEST is debian or debian-installer once pulled, or demo, the guest inside this package; or give --kernel or
+    --firmware. The exit status is the guest's.
+    """
+    with build_machine(options) as vm:
+        vm.start()
+        if sys.stdin.isatty():
+            click.echo("wirt: Ctrl-] leaves the console", err=True)
+        status = _interact(vm, timeout)
+        if stats:
+            click.echo(_stats(vm), err=True)
+    raise click.exceptions.Exit(status)
+
+
+def _interact(vm: Machine, timeout: float | None) -> int:
+    left = vm.console.interact(timeout=timeout)
+    if vm.state == "running":
+        if left:
+            return 0
+        click.echo(f"\r\nwirt: time is up after {timeout} s", err=True)
+        return 124
+    # What a Python device raised, or nothing.
+    vm.wait(0)
+    code = vm.exit_code
+    if code is None:
+        click.echo(f"\r\nwirt: the machine stopped ({vm.stop_reason})", err=True)
+        return _LARGEST_GUEST_CODE
+    return min(code, _LARGEST_GUEST_CODE)
+
+
+def _stats(vm: Machine) -> str:
+    import json
+
+    return json.dumps(vm.stats().as_json(), indent=2)
