@@ -131,7 +131,7 @@ static bool settle(uintptr_t address, uint32_t mask, uint32_t value, uint64_t mi
     return true;
 }
 
-/* 10.3.2: ST off, and wait up to 500 ms for CR. */
+/* 10.3.1: ST off, and wait for CR; 10.1.2 gives it 500 ms. */
 static bool stop_commands(const struct ahci_port* port) {
     port_write(port, PxCMD, port_read(port, PxCMD) & ~PxCMD_START);
     return settle(port->registers + PxCMD, PxCMD_LIST_RUNNING, 0, 500);
@@ -229,7 +229,7 @@ static void restart(struct ahci_port* port) {
 
 /*
  * 6.2.2: after a fatal error the port stands still until software restarts it. A disk that failed a queued
- * command also refuses everything until its NCQ error log has been read (Serial ATA 3.3, 13.6.4).
+ * command also refuses everything until its NCQ error log has been read (ACS-4, NCQ Command Error log).
  * The requests that were under way are given back as failed.
  */
 static void recover(struct ahci_port* port) {

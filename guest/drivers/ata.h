@@ -37,10 +37,10 @@ struct ata_command_fis {
 };
 _Static_assert(sizeof(struct ata_command_fis) == 20, "five double words");
 
-/* A command without queueing (ACS-4, 7.21 READ DMA EXT and its like). */
+/* A command without queueing (ACS-4, READ DMA EXT and its like). */
 void ata_fill_command(struct ata_command_fis* fis, enum ata_command command, uint64_t lba, uint32_t count);
 
-/* A native queued command (ACS-4, 7.22 READ FPDMA QUEUED): the count moves to the features, the tag in its
+/* A native queued command (ACS-4, READ FPDMA QUEUED): the count moves to the features, the tag in its
  * place. */
 void ata_fill_queued(struct ata_command_fis* fis, enum ata_command command, uint64_t lba, uint32_t count,
                      unsigned tag);

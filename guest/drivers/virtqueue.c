@@ -44,7 +44,7 @@ struct virtqueue_used {
     } ring[]; /* and behind it avail_event */
 };
 
-/* 2.7.10: "interrupt me when you pass this index", written by us. */
+/* 2.7.7: "interrupt me when you pass this index", written by us. */
 static volatile uint16_t* used_event(const struct virtqueue* queue) {
     return &queue->available->ring[queue->size];
 }

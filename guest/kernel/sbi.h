@@ -47,8 +47,9 @@ long sbi_hart_status(uint64_t hart_id);
 void sbi_shutdown(bool failed) __attribute__((noreturn));
 
 /*
- * Marks for a monitor that measures us. Their extension number lies in the firmware-specific space
- * (chapter 4): any other SBI answers SBI_ERR_NOT_SUPPORTED, which is fine.
+ * Marks for a monitor that measures us. Their extension number lies in the space of
+ * firmware-specific extensions (0x0A000000 and up): any other SBI answers SBI_ERR_NOT_SUPPORTED, which is
+ * fine.
  */
 void sbi_mark_begin(const char* name, uint64_t operations, uint64_t bytes);
 void sbi_mark_end(const char* name, uint64_t operations, uint64_t bytes);

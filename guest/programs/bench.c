@@ -65,12 +65,15 @@ void bench_end(struct bench_section* section) {
     section->interrupts = plic_count(section->interrupt) - section->interrupts;
 }
 
+static unsigned reported;
+
 void bench_report(const struct bench_section* section, bool good) {
     print(
         "WIRT-BENCH {\"name\":\"%s\",\"ops\":%lu,\"bytes\":%lu,\"instret\":%lu,\"time\":%lu,\"timebase\":%lu,"
         "\"interrupts\":%lu,\"ok\":%s}\n",
         section->name, section->operations, section->bytes, section->instret, section->time,
         platform.timebase_frequency, section->interrupts, good ? "true" : "false");
+    reported++;
     if (!good) print_failure("%s\n", section->name);
 }
 
@@ -82,4 +85,6 @@ void program_bench(void) {
     print("bench=io: every driver waits for its device in WFI and is woken by the device's interrupt\n");
     bench_consoles();
     bench_disks();
+    if (reported == 0)
+        print_failure("bench.only=%s leaves nothing to measure\n", bootargs_text("bench.only", ""));
 }

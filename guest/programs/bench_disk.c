@@ -19,6 +19,8 @@ static struct disk_bench {
     char name[32];
     uint8_t* buffer; /* holds the whole region, the byte at disk offset n at n */
     size_t region;
+    bool may_write;
+    bool prepared;       /* has the region been filled for the first time? */
     uint64_t generation; /* which pattern the region holds now */
     uint8_t* touched;    /* one bit a RANDOM_BLOCK: hit by the random section */
     uint64_t random;
@@ -80,10 +82,25 @@ static bool read_back(void) {
     return transfer_region(BLOCK_READ, CHUNK);
 }
 
-static void measure_sequential(enum block_operation operation, size_t block, bool verify) {
+/* Leaves the whole region in one known generation. */
+static bool write_region(void) {
+    bench.generation++;
+    fill_pattern();
+    return transfer_region(BLOCK_WRITE, CHUNK);
+}
+
+/* Before the first section that is wanted, so that a disk nobody asks for keeps its contents. */
+static void prepare(void) {
+    if (bench.prepared) return;
+    bench.prepared = true;
+    if (bench.may_write && !write_region()) print_failure("%s does not take the test pattern\n", bench.name);
+}
+
+static void measure_sequential(enum block_operation operation, size_t block) {
     struct bench_section section;
     const char* kind = operation == BLOCK_READ ? "read" : "write";
     if (!bench_wanted(&section, "disk/%s/seq-%s/%zu", bench.name, kind, block)) return;
+    prepare();
     section.interrupt = bench.disk->interrupt;
     uint64_t total = bootargs_number("bench.mb", 8) << 20;
     uint64_t rounds = (total + bench.region - 1) / bench.region;
@@ -98,8 +115,8 @@ static void measure_sequential(enum block_operation operation, size_t block, boo
     for (uint64_t round = 0; round < rounds && good; round++) good = transfer_region(operation, block);
     bench_end(&section);
     if (operation == BLOCK_WRITE) good = good && flush() && read_back();
-    bench_report(&section,
-                 good && (!verify || holds_pattern(0, bench.region / SECTOR_SIZE, bench.generation)));
+    bench_report(&section, good && (!bench.may_write ||
+                                    holds_pattern(0, bench.region / SECTOR_SIZE, bench.generation)));
 }
 
 static void start_random(struct block_request* request, enum block_operation operation) {
@@ -169,17 +186,11 @@ static bool random_reads_hold(void) {
     return true;
 }
 
-/* Leaves the whole region in one known generation. */
-static bool write_region(void) {
-    bench.generation++;
-    fill_pattern();
-    return transfer_region(BLOCK_WRITE, CHUNK);
-}
-
-static void measure_random(enum block_operation operation, unsigned depth, bool verify) {
+static void measure_random(enum block_operation operation, unsigned depth) {
     struct bench_section section;
     const char* kind = operation == BLOCK_READ ? "read" : "write";
     if (!bench_wanted(&section, "disk/%s/rand-%s/%u/qd%u", bench.name, kind, RANDOM_BLOCK, depth)) return;
+    prepare();
     section.interrupt = bench.disk->interrupt;
     if (depth > bench.disk->queue_depth) depth = bench.disk->queue_depth;
     bench.random = 0x57495254; /* any seed but zero */
@@ -199,7 +210,7 @@ static void measure_random(enum block_operation operation, unsigned depth, bool 
     if (operation == BLOCK_WRITE) {
         good = good && flush() && read_back() && random_writes_hold();
         good = good && write_region();
-    } else if (verify) {
+    } else if (bench.may_write) {
         good = good && random_reads_hold();
     }
     bench_report(&section, good);
@@ -223,17 +234,17 @@ static void measure_disk(unsigned index, size_t region) {
         print("%s is smaller than 1 MiB and is not measured\n", bench.disk->description);
         return;
     }
-    bool may_write = !bench.disk->read_only && bootargs_number("bench.write", 1) != 0;
-    if (may_write && !write_region()) print_failure("%s does not take the test pattern\n", bench.name);
+    bench.may_write = !bench.disk->read_only && bootargs_number("bench.write", 1) != 0;
+    bench.prepared = false;
     static const size_t sizes[] = {4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20};
     for (unsigned i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
-        if (may_write) measure_sequential(BLOCK_WRITE, sizes[i], true);
-        measure_sequential(BLOCK_READ, sizes[i], may_write);
+        if (bench.may_write) measure_sequential(BLOCK_WRITE, sizes[i]);
+        measure_sequential(BLOCK_READ, sizes[i]);
     }
     static const unsigned depths[] = {1, DEEP_QUEUE};
     for (unsigned i = 0; i < 2; i++) {
-        if (may_write) measure_random(BLOCK_WRITE, depths[i], true);
-        measure_random(BLOCK_READ, depths[i], may_write);
+        if (bench.may_write) measure_random(BLOCK_WRITE, depths[i]);
+        measure_random(BLOCK_READ, depths[i]);
     }
 }
 
