@@ -55,6 +55,7 @@ class BuildError(Exception):
 
 
 def sources() -> list[Path]:
+    """Every file to compile; a new one needs no entry anywhere."""
     folders = ("boot", "kernel", "drivers", "network", "programs")
     found = [path for folder in folders for path in (GUEST / folder).iterdir() if path.suffix in {".c", ".S"}]
     return sorted(found)
@@ -84,6 +85,7 @@ def build(output: Path, work: Path, symbols: Path | None = None) -> None:
 
 
 def main() -> int:
+    """The command line; 0 if the image was written."""
     parser = argparse.ArgumentParser(description="Build Wirt's embedded guest.")
     parser.add_argument("--output", type=Path, required=True, help="the stripped ELF to write")
     parser.add_argument("--work", type=Path, help="where the compiler may keep its caches (default: a temporary one)")

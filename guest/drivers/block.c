@@ -13,6 +13,8 @@ void block_register(struct block_device* device) {
 }
 
 bool block_submit(struct block_device* device, struct block_request* request) {
+    if (request->sector_count > device->max_request_sectors)
+        panic("%s: %u sectors in one request\n", device->description, request->sector_count);
     interrupts_disable(); /* completions come from the interrupt handler and touch the same lists */
     request->state = BLOCK_PENDING;
     bool taken = device->in_flight < device->queue_depth && device->submit(device, request);

@@ -135,6 +135,10 @@ void print_failure(const char* format, ...) {
     __atomic_fetch_add(&failures, 1, __ATOMIC_RELAXED);
 }
 
+void print_take_over(void) {
+    lock_drop(&console_lock);
+}
+
 int print_failure_count(void) {
     return failures;
 }

@@ -12,12 +12,18 @@
 size_t format_text(char* buffer, size_t size, const char* format, ...) __attribute__((format(printf, 3, 4)));
 size_t format_text_list(char* buffer, size_t size, const char* format, va_list arguments);
 
-/* One call, one piece of output: lines of different harts do not mix. At most 511 characters. */
+/*
+ * One call, one piece of output: lines of different harts do not mix. At most 511 characters. Not for
+ * interrupt handlers, which may have interrupted a print.
+ */
 void print(const char* format, ...) __attribute__((format(printf, 1, 2)));
 
 /* A failed check: prints, and the machine will be switched off with the failure reason. */
 void print_failure(const char* format, ...) __attribute__((format(printf, 1, 2)));
 int print_failure_count(void);
+
+/* For a report of a trap, which may have come from within a print: the lock is taken from whoever has it. */
+void print_take_over(void);
 
 /* Cannot go on: prints and switches the machine off at once. */
 void panic(const char* format, ...) __attribute__((format(printf, 1, 2), noreturn));

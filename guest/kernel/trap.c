@@ -77,6 +77,7 @@ static void print_backtrace(uint64_t frame_pointer) {
 }
 
 static void report(const struct trap_frame* frame) {
+    print_take_over();
     print("\nUNEXPECTED TRAP on hart %lu: %s\n", this_hart()->id, cause_name(frame->scause));
     print("  scause 0x%lx  sepc 0x%lx  stval 0x%lx%s  sstatus 0x%lx\n", frame->scause, frame->sepc,
           frame->stval, stack_place(frame->stval), frame->sstatus);
