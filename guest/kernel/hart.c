@@ -30,21 +30,19 @@ void hart_start_traps(void) {
 }
 
 void hart_start_boot(uint64_t boot_id) {
-    /* The boot hart is harts[0] (boot/start.S said so before anyone knew the ids); the rest follow in order.
-     */
-    unsigned next = 1;
-    for (unsigned i = 0; i < platform.hart_count; i++) {
-        struct platform_hart described = platform.harts[i];
-        if (described.id == boot_id) {
-            platform.harts[i] = platform.harts[0];
-            platform.harts[0] = described;
-        }
+    /* boot/start.S made this hart harts[0] before anyone knew the ids: the platform's list is put in that
+     * order. */
+    for (unsigned i = 1; i < platform.hart_count; i++) {
+        if (platform.harts[i].id != boot_id) continue;
+        struct platform_hart first = platform.harts[0];
+        platform.harts[0] = platform.harts[i];
+        platform.harts[i] = first;
+        break;
     }
     if (platform.harts[0].id != boot_id) panic("hart %lu booted but is not in the device tree\n", boot_id);
-    harts[0].id = boot_id;
-    for (; next < platform.hart_count; next++) {
-        harts[next].index = next;
-        harts[next].id = platform.harts[next].id;
+    for (unsigned i = 0; i < platform.hart_count; i++) {
+        harts[i].index = i;
+        harts[i].id = platform.harts[i].id;
     }
 }
 

@@ -153,5 +153,5 @@ void program_smp(void) {
     if (forbidden != 0 || shared.stale != 0) print_failure("smp: the memory model is broken\n");
 
     run(wake_up);
-    print("smp: %u harts woken by IPI\n", shared.woken);
+    print("smp: %u hart(s) woken by IPI\n", shared.woken);
 }

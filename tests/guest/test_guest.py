@@ -82,7 +82,7 @@ def test_harts_share_memory(deterministic):
     output = run_guest("smp smp.count=5000", cpus=4, deterministic=deterministic)
     assert "amoadd 20000, lr/sc 20000, lock 20000" in output
     assert "SB 0 forbidden of 4096; MP 0 stale" in output
-    assert "3 harts woken by IPI" in output
+    assert "3 hart(s) woken by IPI" in output
 
 
 def test_memory_keeps_what_is_written():
