@@ -21,7 +21,8 @@ u64 Clock::now_ns() const {
 }
 
 void Clock::resume() {
-    if (source_ == Source::host && host_origin_.load() == 0) host_origin_.store(host_monotonic_ns() - virtual_ns_.load());
+    if (source_ == Source::host && host_origin_.load() == 0)
+        host_origin_.store(host_monotonic_ns() - virtual_ns_.load());
 }
 
 void Clock::pause() {

@@ -27,7 +27,9 @@ class Clock {
     u64 ticks() const { return ticks_at(now_ns()); }
     u64 ticks_at(u64 ns) const { return ns / ns_per_tick + tick_offset_.load(std::memory_order_relaxed); }
     // A guest's write to mtime shifts ticks(), not now_ns().
-    void set_ticks(u64 value) { tick_offset_.store(value - now_ns() / ns_per_tick, std::memory_order_relaxed); }
+    void set_ticks(u64 value) {
+        tick_offset_.store(value - now_ns() / ns_per_tick, std::memory_order_relaxed);
+    }
     // Nanoseconds since 1970 of the guest's wall clock: the host's at construction (or a fixed epoch in
     // deterministic mode) advanced by now_ns().
     u64 wall_ns() const { return wall_base_ + now_ns(); }
@@ -44,8 +46,9 @@ class Clock {
 
   private:
     const Source source_;
-    std::atomic<u64> virtual_ns_{0};   // instruction source: now; host source: now at the last pause
-    std::atomic<u64> host_origin_{0};  // host source, running: host ns at which guest time was 0; 0 when paused
+    std::atomic<u64> virtual_ns_{0};  // instruction source: now; host source: now at the last pause
+    std::atomic<u64> host_origin_{
+        0};  // host source, running: host ns at which guest time was 0; 0 when paused
     std::atomic<u64> tick_offset_{0};
     u64 wall_base_ = 0;
 };

@@ -16,7 +16,8 @@ void EntropySource::fill(std::span<u8> out) {
         std::size_t done = 0;
         while (done < out.size()) {
             const ssize_t n = getrandom(out.data() + done, out.size() - done, 0);
-            if (n < 0 && errno != EINTR) throw Error("the host refuses random bytes: " + std::string(std::strerror(errno)));
+            if (n < 0 && errno != EINTR)
+                throw Error("the host refuses random bytes: " + std::string(std::strerror(errno)));
             if (n > 0) done += static_cast<std::size_t>(n);
         }
         return;

@@ -31,8 +31,7 @@ class StateVisitor {
     virtual bool loading() const { return false; }
 
     template <typename T>
-        requires(std::is_integral_v<T> || std::is_enum_v<T>)
-    void field(std::string_view name, T& value) {
+    requires(std::is_integral_v<T> || std::is_enum_v<T>) void field(std::string_view name, T& value) {
         u64 wide;
         if constexpr (std::is_same_v<T, bool>) {
             wide = value;
@@ -53,16 +52,12 @@ class StateVisitor {
     }
 
     template <typename T, std::size_t N>
-        requires std::is_integral_v<T>
-    void field(std::string_view name, std::array<T, N>& values) {
-        bytes(name, values.data(), sizeof values);
-    }
+    requires std::is_integral_v<T>
+    void field(std::string_view name, std::array<T, N>& values) { bytes(name, values.data(), sizeof values); }
 
     template <typename T, std::size_t N>
-        requires std::is_integral_v<T>
-    void field(std::string_view name, T (&values)[N]) {
-        bytes(name, values, sizeof values);
-    }
+    requires std::is_integral_v<T>
+    void field(std::string_view name, T (&values)[N]) { bytes(name, values, sizeof values); }
 
     // Variable-length bytes; on loading the vector is resized to what was stored, at most `limit`.
     virtual void blob(std::string_view name, std::vector<u8>& data, std::size_t limit) = 0;

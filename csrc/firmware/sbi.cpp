@@ -23,8 +23,9 @@ enum Error : i64 {
     already_stopped = -8,
 };
 
-constexpr u64 id_base = 0x10, id_time = 0x54494d45, id_ipi = 0x735049, id_rfence = 0x52464e43, id_hsm = 0x48534d,
-              id_srst = 0x53525354, id_dbcn = 0x4442434e, id_pmu = 0x504d55, id_wirt = 0x0a574952;
+constexpr u64 id_base = 0x10, id_time = 0x54494d45, id_ipi = 0x735049, id_rfence = 0x52464e43,
+              id_hsm = 0x48534d, id_srst = 0x53525354, id_dbcn = 0x4442434e, id_pmu = 0x504d55,
+              id_wirt = 0x0a574952;
 
 constexpr u64 spec_version = u64{2} << 24;
 // "WIRT": no registered implementation ID exists for this monitor.
@@ -43,16 +44,26 @@ u64 argument(const Hart& hart, unsigned index) {
 
 Sbi::Extension Sbi::extension_of(u64 id) {
     switch (id) {
-        case id_base: return ext_base;
-        case id_time: return ext_time;
-        case id_ipi: return ext_ipi;
-        case id_rfence: return ext_rfence;
-        case id_hsm: return ext_hsm;
-        case id_srst: return ext_srst;
-        case id_dbcn: return ext_dbcn;
-        case id_pmu: return ext_pmu;
-        case id_wirt: return ext_wirt;
-        default: return ext_legacy_or_unknown;
+        case id_base:
+            return ext_base;
+        case id_time:
+            return ext_time;
+        case id_ipi:
+            return ext_ipi;
+        case id_rfence:
+            return ext_rfence;
+        case id_hsm:
+            return ext_hsm;
+        case id_srst:
+            return ext_srst;
+        case id_dbcn:
+            return ext_dbcn;
+        case id_pmu:
+            return ext_pmu;
+        case id_wirt:
+            return ext_wirt;
+        default:
+            return ext_legacy_or_unknown;
     }
 }
 
@@ -63,16 +74,35 @@ void Sbi::call(Hart& hart) {
     Result result{not_supported, 0};
     bool silent = false;
     switch (extension) {
-        case ext_base: result = base(function, argument(hart, 0)); break;
-        case ext_time: result = time(hart, function); break;
-        case ext_ipi: result = ipi(hart, function); break;
-        case ext_rfence: result = rfence(hart, function); break;
-        case ext_hsm: result = hsm(hart, function, silent); break;
-        case ext_srst: result = srst(hart, function); break;
-        case ext_dbcn: result = dbcn(hart, function); break;
-        case ext_pmu: result = pmu(hart, function); break;
-        case ext_wirt: result = wirt(hart, function); break;
-        default: break;
+        case ext_base:
+            result = base(function, argument(hart, 0));
+            break;
+        case ext_time:
+            result = time(hart, function);
+            break;
+        case ext_ipi:
+            result = ipi(hart, function);
+            break;
+        case ext_rfence:
+            result = rfence(hart, function);
+            break;
+        case ext_hsm:
+            result = hsm(hart, function, silent);
+            break;
+        case ext_srst:
+            result = srst(hart, function);
+            break;
+        case ext_dbcn:
+            result = dbcn(hart, function);
+            break;
+        case ext_pmu:
+            result = pmu(hart, function);
+            break;
+        case ext_wirt:
+            result = wirt(hart, function);
+            break;
+        default:
+            break;
     }
     // A hart that stopped itself has new registers, or none that matter.
     if (silent) return;
@@ -128,14 +158,20 @@ bool Sbi::targets(u64 mask, u64 base, std::vector<unsigned>& out) const {
 
 Sbi::Result Sbi::base(u64 function, u64 argument) {
     switch (function) {
-        case 0: return {success, spec_version};
-        case 1: return {success, implementation_id};
-        case 2: return {success, implementation_version};
-        case 3: return {success, extension_of(argument) != ext_legacy_or_unknown};
-        case 4:    // mvendorid
-        case 5:    // marchid
-        case 6: return {success, 0};  // mimpid
-        default: return {not_supported, 0};
+        case 0:
+            return {success, spec_version};
+        case 1:
+            return {success, implementation_id};
+        case 2:
+            return {success, implementation_version};
+        case 3:
+            return {success, extension_of(argument) != ext_legacy_or_unknown};
+        case 4:  // mvendorid
+        case 5:  // marchid
+        case 6:
+            return {success, 0};  // mimpid
+        default:
+            return {not_supported, 0};
     }
 }
 
@@ -199,7 +235,8 @@ Sbi::Result Sbi::hsm(Hart& hart, u64 function, bool& silent) {
             if (static_cast<u32>(index) != 0) return {not_supported, 0};
             hart.suspend();
             return {success, 0};
-        default: return {not_supported, 0};
+        default:
+            return {not_supported, 0};
     }
 }
 
@@ -252,7 +289,8 @@ Sbi::Result Sbi::pmu(Hart& hart, u64 function) {
         return {success, 0};
     };
     switch (function) {
-        case 0: return {success, counter_count};
+        case 0:
+            return {success, counter_count};
         case 1: {  // counter_get_info: CSR number, width - 1, hardware (11.6)
             const u64 counter = argument(hart, 0);
             if (counter != cycle_counter && counter != instret_counter) return {invalid_param, 0};
@@ -263,7 +301,8 @@ Sbi::Result Sbi::pmu(Hart& hart, u64 function) {
             const u64 event = argument(hart, 3);
             // Hardware events 1, CPU cycles, and 2, instructions (11.1).
             const unsigned counter = event == 1 ? cycle_counter : instret_counter;
-            if ((event != 1 && event != 2) || base > counter || counter - base >= 64 || !bit(mask, counter - base)) {
+            if ((event != 1 && event != 2) || base > counter || counter - base >= 64 ||
+                !bit(mask, counter - base)) {
                 return {not_supported, 0};
             }
             if ((flags & 2) != 0) set_counter(counter, 0);
@@ -275,7 +314,8 @@ Sbi::Result Sbi::pmu(Hart& hart, u64 function) {
             });
         case 4:  // counter_stop: they run on, which only their reader could notice
             return chosen(argument(hart, 0), argument(hart, 1), [](unsigned) {});
-        default: return {not_supported, 0};
+        default:
+            return {not_supported, 0};
     }
 }
 

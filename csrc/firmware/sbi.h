@@ -1,9 +1,9 @@
 // The Supervisor Binary Interface, served by the monitor itself: a guest kernel starts straight in S-mode.
 //
-// Implements SBI 2.0: BASE, TIME, IPI, RFENCE, HSM, SRST, DBCN and PMU (the fixed cycle and instret counters), and
-// one vendor extension, "Wirt" (0x0A574952), by which a guest marks the sections that it wants measured.
-// Untrusted input: every argument. Addresses are checked against RAM; a bad one gives SBI_ERR_INVALID_ADDRESS
-// or SBI_ERR_INVALID_PARAM.
+// Implements SBI 2.0: BASE, TIME, IPI, RFENCE, HSM, SRST, DBCN and PMU (the fixed cycle and instret
+// counters), and one vendor extension, "Wirt" (0x0A574952), by which a guest marks the sections that it wants
+// measured. Untrusted input: every argument. Addresses are checked against RAM; a bad one gives
+// SBI_ERR_INVALID_ADDRESS or SBI_ERR_INVALID_PARAM.
 #pragma once
 
 #include <array>
@@ -55,8 +55,19 @@ class Sbi {
         i64 error;
         u64 value;
     };
-    enum Extension : u8 { ext_base, ext_time, ext_ipi, ext_rfence, ext_hsm, ext_srst, ext_dbcn, ext_pmu, ext_wirt,
-                          ext_legacy_or_unknown, ext_count };
+    enum Extension : u8 {
+        ext_base,
+        ext_time,
+        ext_ipi,
+        ext_rfence,
+        ext_hsm,
+        ext_srst,
+        ext_dbcn,
+        ext_pmu,
+        ext_wirt,
+        ext_legacy_or_unknown,
+        ext_count
+    };
 
     static Extension extension_of(u64 id);
     Result base(u64 function, u64 argument);

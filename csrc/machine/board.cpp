@@ -15,8 +15,8 @@ using namespace devices;
 
 namespace {
 const std::vector<std::string> isa_extensions = {
-    "i",   "m",   "a",   "f",   "d",      "c",      "zicsr",  "zifencei", "zicntr",  "zihpm", "zba",
-    "zbb", "zbs", "zicbom", "zicbop", "zicboz", "sstc", "svinval", "svadu"};
+    "i",   "m",   "a",   "f",      "d",      "c",      "zicsr", "zifencei", "zicntr", "zihpm",
+    "zba", "zbb", "zbs", "zicbom", "zicbop", "zicboz", "sstc",  "svinval",  "svadu"};
 }
 
 Board::Board(const MachineConfig& config, memory::GuestRam& ram, memory::AddressSpace& bus, Clock& clock,
@@ -42,16 +42,18 @@ Board::Board(const MachineConfig& config, memory::GuestRam& ram, memory::Address
     bus.map(map::rtc, hardware::GoldfishRtc::region_size, *rtc);
     bus.map(map::test, hardware::TestDevice::region_size, *test);
 
-    pcie = std::make_unique<hardware::PcieRoot>(
-        bus, ram, std::array{line(map::pcie_irq), line(map::pcie_irq + 1), line(map::pcie_irq + 2), line(map::pcie_irq + 3)},
-        nullptr);
+    pcie = std::make_unique<hardware::PcieRoot>(bus, ram,
+                                                std::array{line(map::pcie_irq), line(map::pcie_irq + 1),
+                                                           line(map::pcie_irq + 2), line(map::pcie_irq + 3)},
+                                                nullptr);
     bus.map(0x3000'0000, 0x1000'0000, *pcie);
 
     std::vector<hardware::Ahci::Disk> sata;
     std::vector<std::unique_ptr<virtio::VirtioDevice>> paravirtual;
     const auto executor = [&](const std::string& name) -> Executor& { return executors(name); };
     if (config.virtio_console) {
-        paravirtual.push_back(std::make_unique<virtio::VirtioConsole>("virtio-console0", hvc_port, executor("virtio-console0")));
+        paravirtual.push_back(std::make_unique<virtio::VirtioConsole>("virtio-console0", hvc_port,
+                                                                      executor("virtio-console0")));
     }
     unsigned blocks = 0;
     for (const DiskConfig& disk : config.disks) {
@@ -63,7 +65,8 @@ Board::Board(const MachineConfig& config, memory::GuestRam& ram, memory::Address
         virtio::VirtioBlock::Options options;
         options.queues = disk.queues;
         options.serial = disk.serial;
-        paravirtual.push_back(std::make_unique<virtio::VirtioBlock>(name, disk.backend, executor(name), options));
+        paravirtual.push_back(
+            std::make_unique<virtio::VirtioBlock>(name, disk.backend, executor(name), options));
     }
     unsigned nics = 0;
     for (const NetConfig& net : config.nets) {
@@ -73,10 +76,14 @@ Board::Board(const MachineConfig& config, memory::GuestRam& ram, memory::Address
         options.queue_pairs = net.queue_pairs;
         paravirtual.push_back(std::make_unique<virtio::VirtioNet>(name, net.port, executor(name), options));
     }
-    if (config.rng) paravirtual.push_back(std::make_unique<virtio::VirtioRng>("virtio-rng0", entropy, executor("virtio-rng0")));
+    if (config.rng)
+        paravirtual.push_back(
+            std::make_unique<virtio::VirtioRng>("virtio-rng0", entropy, executor("virtio-rng0")));
     if (paravirtual.size() > map::virtio_slots) {
-        throw ConfigError(std::to_string(paravirtual.size()) + " virtio devices were asked for (disks, NICs, console, entropy); the board has " +
-                          std::to_string(map::virtio_slots) + " slots: put disks on bus=\"ahci\" or leave some out");
+        throw ConfigError(std::to_string(paravirtual.size()) +
+                          " virtio devices were asked for (disks, NICs, console, entropy); the board has " +
+                          std::to_string(map::virtio_slots) +
+                          " slots: put disks on bus=\"ahci\" or leave some out");
     }
     for (unsigned slot = 0; slot < map::virtio_slots; ++slot) {
         std::unique_ptr<virtio::VirtioDevice> device;
@@ -105,7 +112,8 @@ std::vector<u8> Board::device_tree(const MachineConfig& config, u64 initrd_base,
     board.timebase_hz = Clock::timebase_hz;
     board.isa_extensions = isa_extensions;
     // S-mode software cannot use the ACLINT; under the monitor's SBI there is none to see.
-    if (!config.firmware.empty()) board.aclint = firmware::AddressRange{map::aclint, hardware::Aclint::region_size};
+    if (!config.firmware.empty())
+        board.aclint = firmware::AddressRange{map::aclint, hardware::Aclint::region_size};
     board.pmu_counters.reset();
     board.bootargs = config.cmdline;
     if (initrd_size != 0) board.initrd = firmware::AddressRange{initrd_base, initrd_size};
@@ -136,7 +144,8 @@ std::vector<DeviceInfo> Board::devices(const memory::AddressSpace& bus) const {
         info.kind = std::move(kind);
         std::tie(info.base, info.size) = bus.region_of(device);
         info.interrupt = std::move(interrupt);
-        if (const auto* counted = dynamic_cast<const CountedDevice*>(&device)) info.counters = counted->counters().values();
+        if (const auto* counted = dynamic_cast<const CountedDevice*>(&device))
+            info.counters = counted->counters().values();
         out.push_back(std::move(info));
     };
     add(*test, "platform", "");

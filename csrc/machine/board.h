@@ -1,7 +1,7 @@
 // The `virt` board: which devices exist, at which address, on which interrupt.
 //
-// Addresses and interrupt numbers are those that OpenSBI, U-Boot, Linux and the BSDs know from QEMU's board of
-// that name.
+// Addresses and interrupt numbers are those that OpenSBI, U-Boot, Linux and the BSDs know from QEMU's board
+// of that name.
 #pragma once
 
 #include <functional>

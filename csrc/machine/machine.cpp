@@ -19,7 +19,8 @@ Machine::~Machine() {
 
 void Machine::start() {
     std::lock_guard lock(parts_->control);
-    if (parts_->state != MachineState::created) throw StateError("the machine was started before; build a new one to start again");
+    if (parts_->state != MachineState::created)
+        throw StateError("the machine was started before; build a new one to start again");
     parts_->launch();
     parts_->set_running();
 }
@@ -111,7 +112,8 @@ void Machine::step(unsigned index, u64 n) {
 }
 
 void Machine::run_for(u64 instructions) {
-    if (!parts_->config.deterministic) throw StateError("run_for() needs a deterministic machine (deterministic=True)");
+    if (!parts_->config.deterministic)
+        throw StateError("run_for() needs a deterministic machine (deterministic=True)");
     {
         std::lock_guard lock(parts_->control);
         parts_->settle_stop();
@@ -146,18 +148,35 @@ std::vector<u64> Machine::breakpoints() const {
 
 // ---------------------------------------------------------------- parts
 
-const MachineConfig& Machine::config() const { return parts_->config; }
-unsigned Machine::hart_count() const { return parts_->hart_count(); }
-memory::GuestRam& Machine::ram() { return parts_->ram; }
-memory::AddressSpace& Machine::bus() { return parts_->bus; }
-devices::ConsolePort& Machine::serial() { return parts_->board->serial_port; }
-devices::ConsolePort& Machine::hvc() { return *parts_->board->hvc_port; }
-devices::ConsolePort& Machine::console() { return *parts_->console; }
-std::vector<u8> Machine::dtb() const { return parts_->dtb; }
+const MachineConfig& Machine::config() const {
+    return parts_->config;
+}
+unsigned Machine::hart_count() const {
+    return parts_->hart_count();
+}
+memory::GuestRam& Machine::ram() {
+    return parts_->ram;
+}
+memory::AddressSpace& Machine::bus() {
+    return parts_->bus;
+}
+devices::ConsolePort& Machine::serial() {
+    return parts_->board->serial_port;
+}
+devices::ConsolePort& Machine::hvc() {
+    return *parts_->board->hvc_port;
+}
+devices::ConsolePort& Machine::console() {
+    return *parts_->console;
+}
+std::vector<u8> Machine::dtb() const {
+    return parts_->dtb;
+}
 
 riscv::Hart& Machine::hart(unsigned index) {
     if (index >= parts_->slots.size()) {
-        throw ConfigError("there is no hart " + std::to_string(index) + "; the machine has " + std::to_string(parts_->slots.size()));
+        throw ConfigError("there is no hart " + std::to_string(index) + "; the machine has " +
+                          std::to_string(parts_->slots.size()));
     }
     return parts_->hart(index);
 }
@@ -170,8 +189,10 @@ void Machine::require_still() const {
 }
 
 void Machine::map_device(u64 base, u64 size, std::unique_ptr<memory::MmioDevice> device) {
-    if (state() != MachineState::created) throw StateError("devices are mapped before the machine is started");
-    if (size == 0 || base + size < base) throw ConfigError("a device needs a range of at least one byte that does not wrap");
+    if (state() != MachineState::created)
+        throw StateError("devices are mapped before the machine is started");
+    if (size == 0 || base + size < base)
+        throw ConfigError("a device needs a range of at least one byte that does not wrap");
     parts_->bus.map(base, size, *device);
     parts_->board->host_devices.push_back(std::move(device));
 }
@@ -208,11 +229,21 @@ std::vector<HartStats> Machine::hart_stats() const {
     return out;
 }
 
-std::vector<memory::ExitCount> Machine::exits() const { return parts_->bus.exits(); }
-std::vector<std::pair<std::string, u64>> Machine::sbi_calls() const { return parts_->sbi.counts(); }
-std::vector<DeviceInfo> Machine::devices() const { return parts_->board->devices(parts_->bus); }
-u64 Machine::instructions() const { return parts_->retired(); }
-u64 Machine::time_ns() const { return parts_->clock.now_ns(); }
+std::vector<memory::ExitCount> Machine::exits() const {
+    return parts_->bus.exits();
+}
+std::vector<std::pair<std::string, u64>> Machine::sbi_calls() const {
+    return parts_->sbi.counts();
+}
+std::vector<DeviceInfo> Machine::devices() const {
+    return parts_->board->devices(parts_->bus);
+}
+u64 Machine::instructions() const {
+    return parts_->retired();
+}
+u64 Machine::time_ns() const {
+    return parts_->clock.now_ns();
+}
 
 std::vector<Mark> Machine::take_marks() {
     std::lock_guard lock(parts_->mark_mutex);

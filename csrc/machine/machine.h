@@ -53,7 +53,7 @@ struct MachineConfig {
     bool deterministic = false;
     u64 seed = 0;  // deterministic mode: seed of the machine's entropy
     std::string cmdline;
-    Image kernel;    // ELF or RISC-V Linux Image, started in S-mode under the monitor's SBI or after `firmware`
+    Image kernel;  // ELF or RISC-V Linux Image, started in S-mode under the monitor's SBI or after `firmware`
     Image initrd;
     Image firmware;  // M-mode ELF or raw image for 0x80000000; harts then start in M-mode
     Image dtb;       // replaces the generated device tree
@@ -73,13 +73,13 @@ enum class MachineState : u8 {
 
 enum class StopReason : u8 {
     none,
-    poweroff,      // guest asked to be switched off
-    reboot,        // guest asked for a reset (a cold reboot is the host's decision: build a new machine)
-    failure,       // guest reported failure; `code` says which
-    halted,        // every hart is stopped (SBI HSM) and nothing can start one
-    breakpoint,    // paused at a breakpoint: `hart`
-    step,          // paused after step() or run_for()
-    host_error,    // an exception on a hart's thread (a Python device); `error` holds it
+    poweroff,    // guest asked to be switched off
+    reboot,      // guest asked for a reset (a cold reboot is the host's decision: build a new machine)
+    failure,     // guest reported failure; `code` says which
+    halted,      // every hart is stopped (SBI HSM) and nothing can start one
+    breakpoint,  // paused at a breakpoint: `hart`
+    step,        // paused after step() or run_for()
+    host_error,  // an exception on a hart's thread (a Python device); `error` holds it
 };
 
 struct StopInfo {
@@ -98,11 +98,11 @@ struct HartStats {
 };
 
 struct DeviceInfo {
-    std::string name;   // "virtio-blk0"
-    std::string kind;   // "virtio-mmio", "pci", "platform"
+    std::string name;  // "virtio-blk0"
+    std::string kind;  // "virtio-mmio", "pci", "platform"
     std::optional<u64> base;
     u64 size = 0;
-    std::string interrupt;  // "plic 1"
+    std::string interrupt;            // "plic 1"
     DeviceCounters::Values counters;  // operations, bytes moved and copied, notifications, interrupts
 };
 
@@ -145,8 +145,8 @@ class Machine {
     // --- parts ---
     const MachineConfig& config() const;  // images are emptied once loaded
     unsigned hart_count() const;
-    riscv::Hart& hart(unsigned index);    // registers: only while not running (StateError via require_still())
-    void require_still() const;           // throws StateError while running
+    riscv::Hart& hart(unsigned index);  // registers: only while not running (StateError via require_still())
+    void require_still() const;         // throws StateError while running
     memory::GuestRam& ram();
     memory::AddressSpace& bus();
     devices::ConsolePort& serial();   // the 16550

@@ -23,7 +23,8 @@ constexpr u64 deterministic_epoch_ns = u64{1'767'225'600} * 1'000'000'000;
 
 const MachineConfig& checked(const MachineConfig& config) {
     if (config.memory < 16 * MiB || config.memory > 64 * GiB || (config.memory & page_mask) != 0) {
-        throw ConfigError("memory must be 16 MiB to 64 GiB in steps of 4 KiB, not " + std::to_string(config.memory) + " bytes");
+        throw ConfigError("memory must be 16 MiB to 64 GiB in steps of 4 KiB, not " +
+                          std::to_string(config.memory) + " bytes");
     }
     if (config.harts < 1 || config.harts > 8) {
         throw ConfigError("a machine has 1 to 8 harts, not " + std::to_string(config.harts));
@@ -37,7 +38,8 @@ const MachineConfig& checked(const MachineConfig& config) {
 
 u64 host_ns() {
     return static_cast<u64>(std::chrono::duration_cast<std::chrono::nanoseconds>(
-                                std::chrono::steady_clock::now().time_since_epoch()).count());
+                                std::chrono::steady_clock::now().time_since_epoch())
+                                .count());
 }
 
 // The console that the last console= of a Linux command line names; the UART where there is none.
@@ -57,7 +59,8 @@ Machine::Parts::Parts(MachineConfig given)
         clock.set_wall_base(deterministic_epoch_ns);
     } else {
         clock.set_wall_base(static_cast<u64>(std::chrono::duration_cast<std::chrono::nanoseconds>(
-                                                 std::chrono::system_clock::now().time_since_epoch()).count()));
+                                                 std::chrono::system_clock::now().time_since_epoch())
+                                                 .count()));
     }
     for (unsigned i = 0; i < config.harts; ++i) {
         slots.push_back(std::make_unique<HartSlot>());
@@ -66,16 +69,24 @@ Machine::Parts::Parts(MachineConfig given)
     slice.start_cycles.resize(slots.size());
     if (config.deterministic) entropy.seed(config.seed);
     board = std::make_unique<Board>(
-        config, ram, bus, clock, entropy, *this, [this](const std::string&) -> Executor& { return new_executor(); },
+        config, ram, bus, clock, entropy, *this,
+        [this](const std::string&) -> Executor& { return new_executor(); },
         [this](devices::hardware::TestDevice::Outcome outcome) {
             using Kind = devices::hardware::TestDevice::Outcome::Kind;
             switch (outcome.kind) {
-                case Kind::pass: system_reset(firmware::ResetKind::shutdown, 0); break;
-                case Kind::fail: system_reset(firmware::ResetKind::failure, outcome.code); break;
-                case Kind::reset: system_reset(firmware::ResetKind::reboot, 0); break;
+                case Kind::pass:
+                    system_reset(firmware::ResetKind::shutdown, 0);
+                    break;
+                case Kind::fail:
+                    system_reset(firmware::ResetKind::failure, outcome.code);
+                    break;
+                case Kind::reset:
+                    system_reset(firmware::ResetKind::reboot, 0);
+                    break;
             }
         });
-    console = wants_hvc(config.cmdline) && config.virtio_console ? board->hvc_port.get() : &board->serial_port;
+    console =
+        wants_hvc(config.cmdline) && config.virtio_console ? board->hvc_port.get() : &board->serial_port;
     serve_sbi = config.firmware.empty();
     ram.on_code_write([this] {
         for (auto& slot : slots) slot->hart->note_code_write();
@@ -111,13 +122,16 @@ void Machine::Parts::load() {
     std::optional<LoadedImage> firmware_image;
     std::optional<LoadedImage> kernel_image;
     if (!config.firmware.empty()) {
-        firmware_image = load_kernel(ram, config.firmware.bytes, config.firmware.name, map::dram, RawBinary::allow);
+        firmware_image =
+            load_kernel(ram, config.firmware.bytes, config.firmware.name, map::dram, RawBinary::allow);
     }
     if (!config.kernel.empty()) {
-        kernel_image = load_kernel(ram, config.kernel.bytes, config.kernel.name, firmware_image ? map::kernel : map::dram,
+        kernel_image = load_kernel(ram, config.kernel.bytes, config.kernel.name,
+                                   firmware_image ? map::kernel : map::dram,
                                    firmware_image ? RawBinary::allow : RawBinary::refuse);
     }
-    if (firmware_image && kernel_image) check_apart(*firmware_image, config.firmware.name, *kernel_image, config.kernel.name);
+    if (firmware_image && kernel_image)
+        check_apart(*firmware_image, config.firmware.name, *kernel_image, config.kernel.name);
     const LoadedImage& last = kernel_image ? *kernel_image : *firmware_image;
 
     // The tree's size does not depend on the address it will state for the initrd: built twice.
@@ -136,8 +150,10 @@ void Machine::Parts::load() {
     if (serve_sbi) {
         begin_hart(0, kernel_image->entry, dtb_address);
     } else {
-        // What fw_dynamic finds at a2: where the next stage is, and in which mode it runs (OpenSBI, fw_dynamic.h).
-        const u64 info[6] = {0x4942534f /* "OSBI" */, 2, kernel_image ? kernel_image->entry : 0, 1 /* S-mode */, 0, 0};
+        // What fw_dynamic finds at a2: where the next stage is, and in which mode it runs (OpenSBI,
+        // fw_dynamic.h).
+        const u64 info[6] = {0x4942534f /* "OSBI" */, 2, kernel_image ? kernel_image->entry : 0,
+                             1 /* S-mode */,          0, 0};
         const u64 info_address = dtb_address - page_size;
         const u64 lowest_used = initrd_address != 0 ? initrd_address : dtb_address;
         const u64 info_at = initrd_address != 0 ? lowest_used - page_size : info_address;
@@ -191,7 +207,9 @@ u64 Machine::Parts::next_deadline_ticks(const HartSlot& slot, unsigned index) co
     if (machine_timer > now) deadline = std::min(deadline, machine_timer);
     if (index == 0) {
         if (const auto alarm = board->rtc->next_deadline_ns()) {
-            deadline = std::min(deadline, now + (*alarm > clock.now_ns() ? (*alarm - clock.now_ns()) / Clock::ns_per_tick + 1 : 0));
+            deadline = std::min(
+                deadline,
+                now + (*alarm > clock.now_ns() ? (*alarm - clock.now_ns()) / Clock::ns_per_tick + 1 : 0));
         }
     }
     return deadline;
@@ -201,7 +219,8 @@ void Machine::Parts::poll_deadlines(unsigned index) {
     Hart& hart = *slots[index]->hart;
     if (!serve_sbi) hart.set_interrupt(riscv::irq_mti, time(hart) >= board->aclint->mtimecmp(index));
     if (index == 0) {
-        if (const auto alarm = board->rtc->next_deadline_ns(); alarm && *alarm <= clock.now_ns()) board->rtc->poll();
+        if (const auto alarm = board->rtc->next_deadline_ns(); alarm && *alarm <= clock.now_ns())
+            board->rtc->poll();
     }
 }
 
@@ -241,7 +260,8 @@ HartState Machine::Parts::hart_state(unsigned index) const {
 bool Machine::Parts::start_hart(unsigned index, u64 address, u64 opaque) {
     HartSlot& slot = *slots[index];
     std::lock_guard lock(slot.mutex);
-    if (slot.state.load() != HartState::stopped || (!config.deterministic && slot.executing.load())) return false;
+    if (slot.state.load() != HartState::stopped || (!config.deterministic && slot.executing.load()))
+        return false;
     begin_hart(index, address, opaque);
     slot.changed.notify_all();
     return true;
@@ -251,7 +271,8 @@ void Machine::Parts::stop_hart(Hart& self) {
     HartSlot& slot = *slots[self.id()];
     slot.state = HartState::stopped;
     self.request_exit();
-    const bool any = std::any_of(slots.begin(), slots.end(), [](const auto& s) { return s->state.load() != HartState::stopped; });
+    const bool any = std::any_of(slots.begin(), slots.end(),
+                                 [](const auto& s) { return s->state.load() != HartState::stopped; });
     if (!any) stop_with({StopReason::halted, 0, self.id(), nullptr}, true);
 }
 
@@ -288,7 +309,8 @@ void Machine::Parts::mark(bool begin, const std::string& name, u64 operations, u
         return;
     }
     const u64 now = config.deterministic ? clock.now_ns() : host_ns();
-    const auto open = std::find_if(open_marks.rbegin(), open_marks.rend(), [&](const OpenMark& m) { return m.name == name; });
+    const auto open = std::find_if(open_marks.rbegin(), open_marks.rend(),
+                                   [&](const OpenMark& m) { return m.name == name; });
     if (open == open_marks.rend() || marks.size() >= most_kept) return;
     Mark mark;
     mark.name = name;

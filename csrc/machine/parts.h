@@ -107,9 +107,9 @@ struct Machine::Parts final : riscv::HartEnvironment, firmware::SbiPlatform, Int
     bool idle_wake = false;
     struct Slice {
         u64 start_ns = 0;
-        unsigned next = 0;             // whose turn it is
+        unsigned next = 0;  // whose turn it is
         bool open = false;
-        u64 ran_ns = 0;                // the longest any hart of this slice ran
+        u64 ran_ns = 0;  // the longest any hart of this slice ran
         std::vector<u64> start_cycles;
     } slice;
 

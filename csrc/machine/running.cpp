@@ -80,7 +80,8 @@ void Machine::Parts::settle_stop() {
 void Machine::Parts::finish_stop() {
     {
         std::lock_guard lock(state_mutex);
-        state = stop.reason != StopReason::none && stop_is_final ? MachineState::stopped : MachineState::paused;
+        state =
+            stop.reason != StopReason::none && stop_is_final ? MachineState::stopped : MachineState::paused;
     }
     state_changed.notify_all();
 }
@@ -100,7 +101,8 @@ void Machine::Parts::launch() {
 
 void Machine::Parts::step_hart(unsigned index, u64 n) {
     HartSlot& slot = *slots[index];
-    if (slot.state.load() != HartState::started) throw StateError("hart " + std::to_string(index) + " is stopped");
+    if (slot.state.load() != HartState::started)
+        throw StateError("hart " + std::to_string(index) + " is stopped");
     if (config.deterministic && !slice.open) {
         for (unsigned i = 0; i < slots.size(); ++i) slice.start_cycles[i] = slots[i]->hart->cycles();
     }
@@ -181,7 +183,8 @@ void Machine::Parts::hart_main(unsigned index) {
             std::unique_lock lock(slot.mutex);
             slot.executing = false;
             slot.changed.notify_all();
-            slot.changed.wait(lock, [&] { return closing || (running && slot.state.load() == HartState::started); });
+            slot.changed.wait(
+                lock, [&] { return closing || (running && slot.state.load() == HartState::started); });
             if (closing) return;
             slot.executing = true;
         }
@@ -252,7 +255,8 @@ void Machine::Parts::deterministic_turn(u64 stop_at) {
     if (work) return;
     u64 deadline = ~u64{0};
     for (unsigned i = 0; i < slots.size(); ++i) {
-        if (slots[i]->state.load() == HartState::started) deadline = std::min(deadline, next_deadline_ticks(*slots[i], i));
+        if (slots[i]->state.load() == HartState::started)
+            deadline = std::min(deadline, next_deadline_ticks(*slots[i], i));
     }
     if (deadline == ~u64{0}) {
         // Nothing will ever happen unless the host makes it happen.
@@ -262,7 +266,8 @@ void Machine::Parts::deterministic_turn(u64 stop_at) {
         return;
     }
     if (deadline > clock.ticks()) {
-        slice.start_ns += (deadline - clock.ticks()) * Clock::ns_per_tick - slice.start_ns % Clock::ns_per_tick;
+        slice.start_ns +=
+            (deadline - clock.ticks()) * Clock::ns_per_tick - slice.start_ns % Clock::ns_per_tick;
         clock.advance_to_ns(slice.start_ns);
     }
     for (unsigned i = 0; i < slots.size(); ++i) poll_deadlines(i);
@@ -281,7 +286,8 @@ void Machine::Parts::deterministic_main() {
         try {
             while (running) {
                 deterministic_turn(stop_instructions);
-                if (running && retired() >= stop_instructions) stop_with({StopReason::step, 0, 0, nullptr}, false);
+                if (running && retired() >= stop_instructions)
+                    stop_with({StopReason::step, 0, 0, nullptr}, false);
             }
         } catch (...) {
             stop_with({StopReason::host_error, 0, slice.next, std::current_exception()}, false);

@@ -14,7 +14,10 @@
 
 namespace wirt::memory {
 
-enum class DmaDirection : u8 { to_device /* the device reads RAM */, from_device /* the device writes RAM */ };
+enum class DmaDirection : u8 {
+    to_device /* the device reads RAM */,
+    from_device /* the device writes RAM */
+};
 
 // Where an IOMMU will stand: gives the physical address and the length that is contiguous from there.
 class DmaTranslator {
@@ -25,7 +28,8 @@ class DmaTranslator {
 
 class DmaView {
   public:
-    explicit DmaView(GuestRam& ram, DmaTranslator* translator = nullptr) : ram_(&ram), translator_(translator) {}
+    explicit DmaView(GuestRam& ram, DmaTranslator* translator = nullptr)
+        : ram_(&ram), translator_(translator) {}
 
     // All or nothing is not promised: false means that some byte of the range is not RAM, and a prefix may
     // have been transferred, as on a bus that aborts half way.
@@ -37,13 +41,15 @@ class DmaView {
     // false when it is misaligned or not in RAM. This is how ring indices and descriptors are read: once.
     template <typename T>
     [[nodiscard]] std::optional<T> load(u64 address) const {
-        const u8* from = (address & (sizeof(T) - 1)) == 0 ? piece(address, sizeof(T), DmaDirection::to_device) : nullptr;
+        const u8* from =
+            (address & (sizeof(T) - 1)) == 0 ? piece(address, sizeof(T), DmaDirection::to_device) : nullptr;
         if (from == nullptr) return std::nullopt;
         return __atomic_load_n(reinterpret_cast<const T*>(from), __ATOMIC_ACQUIRE);
     }
     template <typename T>
     [[nodiscard]] bool store(u64 address, std::type_identity_t<T> value) const {
-        u8* to = (address & (sizeof(T) - 1)) == 0 ? piece(address, sizeof(T), DmaDirection::from_device) : nullptr;
+        u8* to =
+            (address & (sizeof(T) - 1)) == 0 ? piece(address, sizeof(T), DmaDirection::from_device) : nullptr;
         if (to == nullptr) return false;
         __atomic_store_n(reinterpret_cast<T*>(to), value, __ATOMIC_RELEASE);
         note(to, sizeof(T));
@@ -57,7 +63,9 @@ class DmaView {
 
   private:
     u8* piece(u64 address, u64 length, DmaDirection direction) const;
-    void note(const u8* host, u64 length) const { ram_->note_write(ram_->base() + static_cast<u64>(host - ram_->data()), length); }
+    void note(const u8* host, u64 length) const {
+        ram_->note_write(ram_->base() + static_cast<u64>(host - ram_->data()), length);
+    }
     template <typename Fn>
     bool for_each(u64 address, u64 length, DmaDirection direction, Fn&& fn) const;
 

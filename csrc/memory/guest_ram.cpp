@@ -12,9 +12,11 @@ namespace wirt::memory {
 
 GuestRam::GuestRam(u64 base, u64 size) : base_(base), size_(size) {
     if (size == 0 || (size & page_mask) != 0) {
-        throw ConfigError("guest memory must be a positive multiple of 4 KiB, not " + std::to_string(size) + " bytes");
+        throw ConfigError("guest memory must be a positive multiple of 4 KiB, not " + std::to_string(size) +
+                          " bytes");
     }
-    void* mapping = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* mapping =
+        mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (mapping == MAP_FAILED) {
         throw ConfigError("the host cannot reserve " + std::to_string(size / MiB) +
                           " MiB of guest memory: " + std::strerror(errno));

@@ -31,16 +31,22 @@ class GuestRam {
     std::span<u8> bytes() const { return {data_, size_}; }
     bool contains(u64 address, u64 length) const { return range_inside(address, length, base_, size_); }
     // Null when any byte of the range lies outside RAM.
-    u8* host(u64 address, u64 length) const { return contains(address, length) ? data_ + (address - base_) : nullptr; }
+    u8* host(u64 address, u64 length) const {
+        return contains(address, length) ? data_ + (address - base_) : nullptr;
+    }
 
     // --- code tracking: written by harts when they decode, read by every writer ---
 
     bool holds_code(u64 page_index) const { return code_[page_index].load(std::memory_order_relaxed) & 1; }
     // Marks a page as decoded from. True when it was not marked before; the caller then has every hart drop
     // its store-TLB entries for the page.
-    bool mark_code(u64 page_index) { return (code_[page_index].fetch_or(1, std::memory_order_seq_cst) & 1) == 0; }
+    bool mark_code(u64 page_index) {
+        return (code_[page_index].fetch_or(1, std::memory_order_seq_cst) & 1) == 0;
+    }
     // Counts the writes that hit a page while it held code: decoded blocks are good for one generation.
-    u32 code_generation(u64 page_index) const { return code_[page_index].load(std::memory_order_acquire) >> 1; }
+    u32 code_generation(u64 page_index) const {
+        return code_[page_index].load(std::memory_order_acquire) >> 1;
+    }
     // Changes whenever any page's generation does.
     u64 code_epoch() const { return code_epoch_.load(std::memory_order_acquire); }
     void invalidate_code(u64 page_index);

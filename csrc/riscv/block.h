@@ -21,11 +21,11 @@ struct Block;
 // One pre-decoded instruction. x0 as destination is register 32, which nobody reads.
 struct Insn {
     const void* handler;
-    i32 imm;     // immediate; CSR number; for floating point rs3 | rm << 8; for branches relative to the block
-    u8 rd;       // for branches: length of the instruction in bytes
+    i32 imm;  // immediate; CSR number; for floating point rs3 | rm << 8; for branches relative to the block
+    u8 rd;    // for branches: length of the instruction in bytes
     u8 rs1;
     u8 rs2;
-    u8 offset;   // from the block's start, in halfwords
+    u8 offset;  // from the block's start, in halfwords
 };
 static_assert(sizeof(Insn) == 16);
 
@@ -40,10 +40,10 @@ struct Block {
     u64 physical;  // of the first instruction
     Block* hash_next;
     Block* page_next;
-    u32 count;     // guest instructions
-    u32 slots;     // Insn slots before the Exit
-    u16 bytes;     // of guest code
-    bool cached;   // found by lookup again; a scratch block runs once and is never linked to
+    u32 count;    // guest instructions
+    u32 slots;    // Insn slots before the Exit
+    u16 bytes;    // of guest code
+    bool cached;  // found by lookup again; a scratch block runs once and is never linked to
     Insn insns[];
 
     Exit& exit() { return *reinterpret_cast<Exit*>(insns + slots); }
@@ -51,7 +51,7 @@ struct Block {
 
 class BlockCache {
   public:
-    static constexpr u64 span = 256;            // bytes of guest code; blocks end at its multiples
+    static constexpr u64 span = 256;  // bytes of guest code; blocks end at its multiples
     static constexpr unsigned max_slots = 2 * span / 2 + 2;  // a check may precede each instruction
     static constexpr std::size_t capacity = 64 * MiB;
 
@@ -80,9 +80,7 @@ class BlockCache {
         Block* first;
     };
     static constexpr std::size_t bucket_count = std::size_t{1} << 15;
-    static std::size_t bucket(u64 physical) {
-        return ((physical >> 1) * 0x9e3779b97f4a7c15u) >> (64 - 15);
-    }
+    static std::size_t bucket(u64 physical) { return ((physical >> 1) * 0x9e3779b97f4a7c15u) >> (64 - 15); }
 
     std::vector<Block*> buckets_;
     std::unordered_map<u64, PageCode> pages_;  // by physical page number

@@ -23,14 +23,16 @@ constexpr u64 all_irqs = supervisor_irqs | irq_bit(irq_msi) | irq_bit(irq_mti) |
 constexpr u64 delegable_exceptions = 0xb3ff;
 
 // RV64 A C D F I M S U.
-constexpr u64 misa_value = u64{2} << 62 | 1 << 0 | 1 << 2 | 1 << 3 | 1 << 5 | 1 << 8 | 1 << 12 | 1 << 18 | 1 << 20;
+constexpr u64 misa_value =
+    u64{2} << 62 | 1 << 0 | 1 << 2 | 1 << 3 | 1 << 5 | 1 << 8 | 1 << 12 | 1 << 18 | 1 << 20;
 
-constexpr u64 mstatus_writable = mstatus::sie | mstatus::mie | mstatus::spie | mstatus::mpie | mstatus::spp | mstatus::mpp |
-                                 mstatus::fs | mstatus::mprv | mstatus::sum | mstatus::mxr | mstatus::tvm | mstatus::tw |
-                                 mstatus::tsr;
+constexpr u64 mstatus_writable = mstatus::sie | mstatus::mie | mstatus::spie | mstatus::mpie | mstatus::spp |
+                                 mstatus::mpp | mstatus::fs | mstatus::mprv | mstatus::sum | mstatus::mxr |
+                                 mstatus::tvm | mstatus::tw | mstatus::tsr;
 constexpr u64 sstatus_writable =
     mstatus::sie | mstatus::spie | mstatus::spp | mstatus::fs | mstatus::sum | mstatus::mxr;
-constexpr u64 sstatus_visible = sstatus_writable | mstatus::ube | mstatus::vs | mstatus::xs | mstatus::uxl | mstatus::sd;
+constexpr u64 sstatus_visible =
+    sstatus_writable | mstatus::ube | mstatus::vs | mstatus::xs | mstatus::uxl | mstatus::sd;
 
 constexpr u64 menvcfg_writable =
     envcfg::fiom | envcfg::cbie | envcfg::cbcfe | envcfg::cbze | envcfg::adue | envcfg::stce;
@@ -46,15 +48,44 @@ u64 write_envcfg(u64 old, u64 value, u64 writable) {
 
 std::vector<CsrInfo> build_csrs() {
     std::vector<CsrInfo> list = {
-        {csr_fflags, "fflags"}, {csr_frm, "frm"}, {csr_fcsr, "fcsr"}, {csr_sstatus, "sstatus"}, {csr_sie, "sie"},
-        {csr_stvec, "stvec"}, {csr_scounteren, "scounteren"}, {csr_senvcfg, "senvcfg"}, {csr_sscratch, "sscratch"},
-        {csr_sepc, "sepc"}, {csr_scause, "scause"}, {csr_stval, "stval"}, {csr_sip, "sip"}, {csr_stimecmp, "stimecmp"},
-        {csr_satp, "satp"}, {csr_mstatus, "mstatus"}, {csr_misa, "misa"}, {csr_medeleg, "medeleg"},
-        {csr_mideleg, "mideleg"}, {csr_mie, "mie"}, {csr_mtvec, "mtvec"}, {csr_mcounteren, "mcounteren"},
-        {csr_menvcfg, "menvcfg"}, {csr_mcountinhibit, "mcountinhibit"}, {csr_mscratch, "mscratch"}, {csr_mepc, "mepc"},
-        {csr_mcause, "mcause"}, {csr_mtval, "mtval"}, {csr_mip, "mip"}, {csr_mcycle, "mcycle"},
-        {csr_minstret, "minstret"}, {csr_cycle, "cycle"}, {csr_time, "time"}, {csr_instret, "instret"},
-        {csr_mvendorid, "mvendorid"}, {csr_marchid, "marchid"}, {csr_mimpid, "mimpid"}, {csr_mhartid, "mhartid"},
+        {csr_fflags, "fflags"},
+        {csr_frm, "frm"},
+        {csr_fcsr, "fcsr"},
+        {csr_sstatus, "sstatus"},
+        {csr_sie, "sie"},
+        {csr_stvec, "stvec"},
+        {csr_scounteren, "scounteren"},
+        {csr_senvcfg, "senvcfg"},
+        {csr_sscratch, "sscratch"},
+        {csr_sepc, "sepc"},
+        {csr_scause, "scause"},
+        {csr_stval, "stval"},
+        {csr_sip, "sip"},
+        {csr_stimecmp, "stimecmp"},
+        {csr_satp, "satp"},
+        {csr_mstatus, "mstatus"},
+        {csr_misa, "misa"},
+        {csr_medeleg, "medeleg"},
+        {csr_mideleg, "mideleg"},
+        {csr_mie, "mie"},
+        {csr_mtvec, "mtvec"},
+        {csr_mcounteren, "mcounteren"},
+        {csr_menvcfg, "menvcfg"},
+        {csr_mcountinhibit, "mcountinhibit"},
+        {csr_mscratch, "mscratch"},
+        {csr_mepc, "mepc"},
+        {csr_mcause, "mcause"},
+        {csr_mtval, "mtval"},
+        {csr_mip, "mip"},
+        {csr_mcycle, "mcycle"},
+        {csr_minstret, "minstret"},
+        {csr_cycle, "cycle"},
+        {csr_time, "time"},
+        {csr_instret, "instret"},
+        {csr_mvendorid, "mvendorid"},
+        {csr_marchid, "marchid"},
+        {csr_mimpid, "mimpid"},
+        {csr_mhartid, "mhartid"},
         {csr_mconfigptr, "mconfigptr"},
     };
     static constexpr std::array<const char*, 2> pmpcfg = {"pmpcfg0", "pmpcfg2"};
@@ -72,7 +103,8 @@ std::vector<CsrInfo> build_csrs() {
     family("mhpmevent", csr_mhpmevent3, 3, 29);
     family("mhpmcounter", csr_mhpmcounter3, 3, 29);
     family("hpmcounter", csr_hpmcounter3, 3, 29);
-    std::sort(list.begin(), list.end(), [](const CsrInfo& a, const CsrInfo& b) { return a.number < b.number; });
+    std::sort(list.begin(), list.end(),
+              [](const CsrInfo& a, const CsrInfo& b) { return a.number < b.number; });
     return list;
 }
 
@@ -104,7 +136,8 @@ void Hart::update_float_mode() {
 void Hart::write_mstatus(u64 value, u64 mask) {
     u64 next = (mstatus_ & ~mask) | (value & mask);
     // MPP = 2 is no mode: the field keeps its value.
-    if ((next & mstatus::mpp) == u64{2} << mstatus::mpp_shift) next = (next & ~mstatus::mpp) | (mstatus_ & mstatus::mpp);
+    if ((next & mstatus::mpp) == u64{2} << mstatus::mpp_shift)
+        next = (next & ~mstatus::mpp) | (mstatus_ & mstatus::mpp);
     next &= ~mstatus::sd;
     if ((next & mstatus::fs) == mstatus::fs) next |= mstatus::sd;
     mstatus_ = next;
@@ -117,13 +150,16 @@ bool Hart::csr_accessible(u16 number, bool writes) const {
     switch (number) {
         case csr_fflags:
         case csr_frm:
-        case csr_fcsr: return (mstatus_ & mstatus::fs) != 0;
-        case csr_satp: return !(privilege_ == Privilege::supervisor && (mstatus_ & mstatus::tvm) != 0);
+        case csr_fcsr:
+            return (mstatus_ & mstatus::fs) != 0;
+        case csr_satp:
+            return !(privilege_ == Privilege::supervisor && (mstatus_ & mstatus::tvm) != 0);
         case csr_stimecmp:
             // Sstc 1.0: the register needs STCE and, below M-mode, mcounteren.TM.
             if (privilege_ == Privilege::machine) return true;
             return (menvcfg_ & envcfg::stce) != 0 && bit(mcounteren_, 1);
-        default: break;
+        default:
+            break;
     }
     if (number >= csr_cycle && number < csr_cycle + 32) {
         const unsigned counter = number - csr_cycle;
@@ -134,62 +170,130 @@ bool Hart::csr_accessible(u16 number, bool writes) const {
 }
 
 bool Hart::csr_read(u16 number, u64& value) {
-    // cycles_ counts to the end of the block while one runs; the counters show what came before this instruction.
+    // cycles_ counts to the end of the block while one runs; the counters show what came before this
+    // instruction.
     const u64 ahead = at_block_ != nullptr ? at_block_->count - retired_before(at_block_, at_insn_) : 0;
     const auto counter = [&](u64 count, u64 offset, unsigned index) {
         return bit(mcountinhibit_, index) ? offset : count - ahead + offset;
     };
     switch (number) {
-        case csr_fflags: value = fflags_; return true;
-        case csr_frm: value = frm_; return true;
-        case csr_fcsr: value = static_cast<u64>(frm_) << 5 | fflags_; return true;
+        case csr_fflags:
+            value = fflags_;
+            return true;
+        case csr_frm:
+            value = frm_;
+            return true;
+        case csr_fcsr:
+            value = static_cast<u64>(frm_) << 5 | fflags_;
+            return true;
         case csr_mcycle:
-        case csr_cycle: value = counter(cycles_, cycle_offset_, 0); return true;
+        case csr_cycle:
+            value = counter(cycles_, cycle_offset_, 0);
+            return true;
         case csr_minstret:
-        case csr_instret: value = counter(instructions(), instret_offset_, 2); return true;
-        case csr_time: value = environment_.time(*this); return true;
+        case csr_instret:
+            value = counter(instructions(), instret_offset_, 2);
+            return true;
+        case csr_time:
+            value = environment_.time(*this);
+            return true;
 
-        case csr_sstatus: value = mstatus_ & sstatus_visible; return true;
-        case csr_sie: value = mie_ & mideleg_; return true;
-        case csr_stvec: value = stvec_; return true;
-        case csr_scounteren: value = scounteren_; return true;
-        case csr_senvcfg: value = senvcfg_; return true;
-        case csr_sscratch: value = sscratch_; return true;
-        case csr_sepc: value = sepc_; return true;
-        case csr_scause: value = scause_; return true;
-        case csr_stval: value = stval_; return true;
+        case csr_sstatus:
+            value = mstatus_ & sstatus_visible;
+            return true;
+        case csr_sie:
+            value = mie_ & mideleg_;
+            return true;
+        case csr_stvec:
+            value = stvec_;
+            return true;
+        case csr_scounteren:
+            value = scounteren_;
+            return true;
+        case csr_senvcfg:
+            value = senvcfg_;
+            return true;
+        case csr_sscratch:
+            value = sscratch_;
+            return true;
+        case csr_sepc:
+            value = sepc_;
+            return true;
+        case csr_scause:
+            value = scause_;
+            return true;
+        case csr_stval:
+            value = stval_;
+            return true;
         case csr_sip:
             update_timer();
             value = mip() & mideleg_;
             return true;
-        case csr_stimecmp: value = stimecmp_; return true;
-        case csr_satp: value = satp_; return true;
+        case csr_stimecmp:
+            value = stimecmp_;
+            return true;
+        case csr_satp:
+            value = satp_;
+            return true;
 
         case csr_mvendorid:
         case csr_marchid:
         case csr_mimpid:
-        case csr_mconfigptr: value = 0; return true;
-        case csr_mhartid: value = id_; return true;
-        case csr_mstatus: value = mstatus_; return true;
-        case csr_misa: value = misa_value; return true;
-        case csr_medeleg: value = medeleg_; return true;
-        case csr_mideleg: value = mideleg_; return true;
-        case csr_mie: value = mie_; return true;
-        case csr_mtvec: value = mtvec_; return true;
-        case csr_mcounteren: value = mcounteren_; return true;
-        case csr_menvcfg: value = menvcfg_; return true;
-        case csr_mcountinhibit: value = mcountinhibit_; return true;
-        case csr_mscratch: value = mscratch_; return true;
-        case csr_mepc: value = mepc_; return true;
-        case csr_mcause: value = mcause_; return true;
-        case csr_mtval: value = mtval_; return true;
+        case csr_mconfigptr:
+            value = 0;
+            return true;
+        case csr_mhartid:
+            value = id_;
+            return true;
+        case csr_mstatus:
+            value = mstatus_;
+            return true;
+        case csr_misa:
+            value = misa_value;
+            return true;
+        case csr_medeleg:
+            value = medeleg_;
+            return true;
+        case csr_mideleg:
+            value = mideleg_;
+            return true;
+        case csr_mie:
+            value = mie_;
+            return true;
+        case csr_mtvec:
+            value = mtvec_;
+            return true;
+        case csr_mcounteren:
+            value = mcounteren_;
+            return true;
+        case csr_menvcfg:
+            value = menvcfg_;
+            return true;
+        case csr_mcountinhibit:
+            value = mcountinhibit_;
+            return true;
+        case csr_mscratch:
+            value = mscratch_;
+            return true;
+        case csr_mepc:
+            value = mepc_;
+            return true;
+        case csr_mcause:
+            value = mcause_;
+            return true;
+        case csr_mtval:
+            value = mtval_;
+            return true;
         case csr_mip:
             update_timer();
             value = mip();
             return true;
         case csr_pmpcfg0:
-        case csr_pmpcfg0 + 2: value = load_le<u64>(pmpcfg_ + (number == csr_pmpcfg0 ? 0 : 8)); return true;
-        default: break;
+        case csr_pmpcfg0 + 2:
+            value = load_le<u64>(pmpcfg_ + (number == csr_pmpcfg0 ? 0 : 8));
+            return true;
+        default:
+            break;
     }
     if (number >= csr_pmpaddr0 && number < csr_pmpaddr0 + 16) {
         value = pmpaddr_[number - csr_pmpaddr0];
@@ -225,15 +329,33 @@ bool Hart::csr_write(u16 number, u64 value) {
             update_float_mode();
             return true;
 
-        case csr_sstatus: write_mstatus(value, sstatus_writable); return true;
-        case csr_sie: mie_ = (mie_ & ~mideleg_) | (value & mideleg_); return true;
-        case csr_stvec: stvec_ = value & ~u64{2}; return true;
-        case csr_scounteren: scounteren_ = static_cast<u32>(value); return true;
-        case csr_senvcfg: senvcfg_ = write_envcfg(senvcfg_, value, senvcfg_writable); return true;
-        case csr_sscratch: sscratch_ = value; return true;
-        case csr_sepc: sepc_ = value & ~u64{1}; return true;
-        case csr_scause: scause_ = value; return true;
-        case csr_stval: stval_ = value; return true;
+        case csr_sstatus:
+            write_mstatus(value, sstatus_writable);
+            return true;
+        case csr_sie:
+            mie_ = (mie_ & ~mideleg_) | (value & mideleg_);
+            return true;
+        case csr_stvec:
+            stvec_ = value & ~u64{2};
+            return true;
+        case csr_scounteren:
+            scounteren_ = static_cast<u32>(value);
+            return true;
+        case csr_senvcfg:
+            senvcfg_ = write_envcfg(senvcfg_, value, senvcfg_writable);
+            return true;
+        case csr_sscratch:
+            sscratch_ = value;
+            return true;
+        case csr_sepc:
+            sepc_ = value & ~u64{1};
+            return true;
+        case csr_scause:
+            scause_ = value;
+            return true;
+        case csr_stval:
+            stval_ = value;
+            return true;
         case csr_sip: {
             const u64 writable = irq_bit(irq_ssi) & mideleg_;
             mip_.fetch_and(~writable | value);
@@ -254,13 +376,26 @@ bool Hart::csr_write(u16 number, u64 value) {
             return true;
         }
 
-        case csr_mstatus: write_mstatus(value, mstatus_writable); return true;
-        case csr_misa: return true;
-        case csr_medeleg: medeleg_ = value & delegable_exceptions; return true;
-        case csr_mideleg: mideleg_ = value & supervisor_irqs; return true;
-        case csr_mie: mie_ = value & all_irqs; return true;
-        case csr_mtvec: mtvec_ = value & ~u64{2}; return true;
-        case csr_mcounteren: mcounteren_ = static_cast<u32>(value); return true;
+        case csr_mstatus:
+            write_mstatus(value, mstatus_writable);
+            return true;
+        case csr_misa:
+            return true;
+        case csr_medeleg:
+            medeleg_ = value & delegable_exceptions;
+            return true;
+        case csr_mideleg:
+            mideleg_ = value & supervisor_irqs;
+            return true;
+        case csr_mie:
+            mie_ = value & all_irqs;
+            return true;
+        case csr_mtvec:
+            mtvec_ = value & ~u64{2};
+            return true;
+        case csr_mcounteren:
+            mcounteren_ = static_cast<u32>(value);
+            return true;
         case csr_menvcfg: {
             const u64 old = menvcfg_;
             menvcfg_ = write_envcfg(menvcfg_, value, menvcfg_writable);
@@ -280,12 +415,24 @@ bool Hart::csr_write(u16 number, u64 value) {
             csr_write(csr_minstret, instret);
             return true;
         }
-        case csr_mcycle: cycle_offset_ = bit(mcountinhibit_, 0) ? value : value - (cycles_ - ahead); return true;
-        case csr_minstret: instret_offset_ = bit(mcountinhibit_, 2) ? value : value - (instructions() - ahead); return true;
-        case csr_mscratch: mscratch_ = value; return true;
-        case csr_mepc: mepc_ = value & ~u64{1}; return true;
-        case csr_mcause: mcause_ = value; return true;
-        case csr_mtval: mtval_ = value; return true;
+        case csr_mcycle:
+            cycle_offset_ = bit(mcountinhibit_, 0) ? value : value - (cycles_ - ahead);
+            return true;
+        case csr_minstret:
+            instret_offset_ = bit(mcountinhibit_, 2) ? value : value - (instructions() - ahead);
+            return true;
+        case csr_mscratch:
+            mscratch_ = value;
+            return true;
+        case csr_mepc:
+            mepc_ = value & ~u64{1};
+            return true;
+        case csr_mcause:
+            mcause_ = value;
+            return true;
+        case csr_mtval:
+            mtval_ = value;
+            return true;
         case csr_mip: {
             u64 writable = irq_bit(irq_ssi) | irq_bit(irq_sei);
             if ((menvcfg_ & envcfg::stce) == 0) writable |= irq_bit(irq_sti);
@@ -305,11 +452,13 @@ bool Hart::csr_write(u16 number, u64 value) {
             }
             flush_all();
             return true;
-        default: break;
+        default:
+            break;
     }
     if (number >= csr_pmpaddr0 && number < csr_pmpaddr0 + 16) {
         const unsigned i = number - csr_pmpaddr0;
-        const bool next_locks = i < 15 && (pmpcfg_[i + 1] & 0x98) == 0x88;  // locked, TOR: its base is this one
+        const bool next_locks =
+            i < 15 && (pmpcfg_[i + 1] & 0x98) == 0x88;  // locked, TOR: its base is this one
         if ((pmpcfg_[i] & 0x80) == 0 && !next_locks) {
             pmpaddr_[i] = value & pmp_address_mask;
             flush_all();

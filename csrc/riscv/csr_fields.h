@@ -31,10 +31,10 @@ enum Exception : u8 {
 enum Interrupt : u8 { irq_ssi = 1, irq_msi = 3, irq_sti = 5, irq_mti = 7, irq_sei = 9, irq_mei = 11 };
 
 namespace mstatus {
-inline constexpr u64 sie = 1u << 1, mie = 1u << 3, spie = 1u << 5, ube = 1u << 6, mpie = 1u << 7, spp = 1u << 8,
-                     mpp = 3u << 11, fs = 3u << 13, vs = 3u << 9, xs = 3u << 15, mprv = 1u << 17, sum = 1u << 18,
-                     mxr = 1u << 19, tvm = 1u << 20, tw = 1u << 21, tsr = 1u << 22, uxl = u64{3} << 32,
-                     sxl = u64{3} << 34, sd = u64{1} << 63;
+inline constexpr u64 sie = 1u << 1, mie = 1u << 3, spie = 1u << 5, ube = 1u << 6, mpie = 1u << 7,
+                     spp = 1u << 8, mpp = 3u << 11, fs = 3u << 13, vs = 3u << 9, xs = 3u << 15,
+                     mprv = 1u << 17, sum = 1u << 18, mxr = 1u << 19, tvm = 1u << 20, tw = 1u << 21,
+                     tsr = 1u << 22, uxl = u64{3} << 32, sxl = u64{3} << 34, sd = u64{1} << 63;
 inline constexpr unsigned mpp_shift = 11, fs_shift = 13;
 }  // namespace mstatus
 
@@ -48,17 +48,50 @@ inline constexpr u64 v = 1, r = 2, w = 4, x = 8, u = 16, g = 32, a = 64, d = 128
 }  // namespace pte
 
 enum CsrNumber : u16 {
-    csr_fflags = 0x001, csr_frm = 0x002, csr_fcsr = 0x003,
-    csr_cycle = 0xc00, csr_time = 0xc01, csr_instret = 0xc02, csr_hpmcounter3 = 0xc03,
-    csr_sstatus = 0x100, csr_sie = 0x104, csr_stvec = 0x105, csr_scounteren = 0x106, csr_senvcfg = 0x10a,
-    csr_sscratch = 0x140, csr_sepc = 0x141, csr_scause = 0x142, csr_stval = 0x143, csr_sip = 0x144,
-    csr_stimecmp = 0x14d, csr_satp = 0x180,
-    csr_mvendorid = 0xf11, csr_marchid = 0xf12, csr_mimpid = 0xf13, csr_mhartid = 0xf14, csr_mconfigptr = 0xf15,
-    csr_mstatus = 0x300, csr_misa = 0x301, csr_medeleg = 0x302, csr_mideleg = 0x303, csr_mie = 0x304,
-    csr_mtvec = 0x305, csr_mcounteren = 0x306, csr_menvcfg = 0x30a, csr_mcountinhibit = 0x320,
-    csr_mhpmevent3 = 0x323, csr_mscratch = 0x340, csr_mepc = 0x341, csr_mcause = 0x342, csr_mtval = 0x343,
-    csr_mip = 0x344, csr_pmpcfg0 = 0x3a0, csr_pmpaddr0 = 0x3b0,
-    csr_mcycle = 0xb00, csr_minstret = 0xb02, csr_mhpmcounter3 = 0xb03,
+    csr_fflags = 0x001,
+    csr_frm = 0x002,
+    csr_fcsr = 0x003,
+    csr_cycle = 0xc00,
+    csr_time = 0xc01,
+    csr_instret = 0xc02,
+    csr_hpmcounter3 = 0xc03,
+    csr_sstatus = 0x100,
+    csr_sie = 0x104,
+    csr_stvec = 0x105,
+    csr_scounteren = 0x106,
+    csr_senvcfg = 0x10a,
+    csr_sscratch = 0x140,
+    csr_sepc = 0x141,
+    csr_scause = 0x142,
+    csr_stval = 0x143,
+    csr_sip = 0x144,
+    csr_stimecmp = 0x14d,
+    csr_satp = 0x180,
+    csr_mvendorid = 0xf11,
+    csr_marchid = 0xf12,
+    csr_mimpid = 0xf13,
+    csr_mhartid = 0xf14,
+    csr_mconfigptr = 0xf15,
+    csr_mstatus = 0x300,
+    csr_misa = 0x301,
+    csr_medeleg = 0x302,
+    csr_mideleg = 0x303,
+    csr_mie = 0x304,
+    csr_mtvec = 0x305,
+    csr_mcounteren = 0x306,
+    csr_menvcfg = 0x30a,
+    csr_mcountinhibit = 0x320,
+    csr_mhpmevent3 = 0x323,
+    csr_mscratch = 0x340,
+    csr_mepc = 0x341,
+    csr_mcause = 0x342,
+    csr_mtval = 0x343,
+    csr_mip = 0x344,
+    csr_pmpcfg0 = 0x3a0,
+    csr_pmpaddr0 = 0x3b0,
+    csr_mcycle = 0xb00,
+    csr_minstret = 0xb02,
+    csr_mhpmcounter3 = 0xb03,
 };
 
 }  // namespace wirt::riscv

@@ -27,8 +27,10 @@ bool csr_stays_in_block(u16 number, bool writes) {
         case csr_sscratch:
         case csr_mscratch:
         case csr_sepc:
-        case csr_mepc: return true;
-        default: return false;
+        case csr_mepc:
+            return true;
+        default:
+            return false;
     }
 }
 
@@ -78,12 +80,14 @@ Decoded decode(u32 raw, unsigned length, u8 offset, const void* const* handlers)
             break;
         case Format::CSR:
         case Format::CSRI: {
-            // CSRRW with rd = x0 does not read; the set and clear forms with x0 or 0 do not write (Zicsr, table 1).
+            // CSRRW with rd = x0 does not read; the set and clear forms with x0 or 0 do not write (Zicsr,
+            // table 1).
             const bool is_write_form = op == Opcode::csrrw || op == Opcode::csrrwi;
             const bool writes = is_write_form || rs1 != 0;
             const bool reads = !is_write_form || rd != 0;
             out.ends = !csr_stays_in_block(static_cast<u16>(out.insn.imm), writes);
-            out.insn.rs2 = static_cast<u8>((writes ? csr_writes : 0) | (reads ? csr_reads : 0) | (out.ends ? csr_ends : 0));
+            out.insn.rs2 = static_cast<u8>((writes ? csr_writes : 0) | (reads ? csr_reads : 0) |
+                                           (out.ends ? csr_ends : 0));
             break;
         }
         case Format::FL:
@@ -100,7 +104,8 @@ Decoded decode(u32 raw, unsigned length, u8 offset, const void* const* handlers)
         case Format::XF_RM:
             out.insn.imm = static_cast<i32>(bits(full, 27, 5) | bits(full, 12, 3) << 8);
             break;
-        default: break;
+        default:
+            break;
     }
     return out;
 }
@@ -170,8 +175,8 @@ Block* Hart::build(u64 pc, u64 physical, unsigned max_instructions) {
         if (!is_compressed(raw)) {
             length = 4;
             if (at + 4 > page_left) {
-                // The other half is on the next page, which is translated on its own and may be anywhere: such
-                // an instruction is a block of its own that is built anew each time.
+                // The other half is on the next page, which is translated on its own and may be anywhere:
+                // such an instruction is a block of its own that is built anew each time.
                 if (count > 0) break;
                 cacheable = false;
                 const auto next_page = fetch_page(pc + at + 2);

@@ -130,13 +130,17 @@ void Hart::request_exit() {
 }
 
 void Hart::request_fence_i() {
-    post(ev_code_write);
+    request_fence({true, 0, 0, std::nullopt});
 }
 
 void Hart::request_sfence(u64 start, u64 size, std::optional<u16> asid) {
+    request_fence({false, start, size, asid});
+}
+
+void Hart::request_fence(const FenceRequest& request) {
     {
         std::lock_guard lock(request_mutex_);
-        fence_requests_.push_back({start, size, asid});
+        fence_requests_.push_back(request);
         fences_pending_.store(static_cast<u32>(fence_requests_.size()), std::memory_order_release);
     }
     post(ev_fence);
@@ -144,7 +148,13 @@ void Hart::request_sfence(u64 start, u64 size, std::optional<u16> asid) {
 
 void Hart::service_fences() {
     std::lock_guard lock(request_mutex_);
-    for (const FenceRequest& request : fence_requests_) flush_range(request.start, request.size, request.asid);
+    for (const FenceRequest& request : fence_requests_) {
+        if (request.instruction) {
+            drop_stale_code();
+        } else {
+            flush_range(request.start, request.size, request.asid);
+        }
+    }
     fence_requests_.clear();
     fences_pending_.store(0, std::memory_order_release);
 }

@@ -128,7 +128,14 @@ class Hart {
     std::size_t block_cache_bytes() const { return blocks_.bytes(); }
 
   private:
-    enum Event : u32 { ev_interrupt = 1, ev_exit = 2, ev_fence = 4, ev_code_page = 8, ev_code_write = 16, ev_settle = 32 };
+    enum Event : u32 {
+        ev_interrupt = 1,
+        ev_exit = 2,
+        ev_fence = 4,
+        ev_code_page = 8,
+        ev_code_write = 16,
+        ev_settle = 32
+    };
     enum class CsrOp : u8 { write, set, clear };
     enum class CacheOp : u8 { inval, clean, flush, zero };
     // What a slow operation wants the interpreter to do next.
@@ -227,9 +234,10 @@ class Hart {
     u64 mstatus_ = 0;
     std::atomic<u32> events_{0};
     Fault fault_{};
-    u64 atomic_note_ = 0;  // RAM address + 1 of an atomic's target on a page with code, to be noted after the write
-    // Where a slow operation was called from (null: not from a block). pc_ and cycles_ are then the address of
-    // the instruction and the count at the end of its block.
+    u64 atomic_note_ =
+        0;  // RAM address + 1 of an atomic's target on a page with code, to be noted after the write
+    // Where a slow operation was called from (null: not from a block). pc_ and cycles_ are then the address
+    // of the instruction and the count at the end of its block.
     const Block* at_block_ = nullptr;
     const Insn* at_insn_ = nullptr;
     u64 reservation_ = ~u64{0};  // physical address
@@ -273,9 +281,11 @@ class Hart {
     // requests of other threads
     std::mutex request_mutex_;
     struct FenceRequest {
+        bool instruction;  // FENCE.I; else the rest says which translations
         u64 start, size;
         std::optional<u16> asid;
     };
+    void request_fence(const FenceRequest& request);
     std::vector<FenceRequest> fence_requests_;
     std::atomic<u32> fences_pending_{0};
     std::vector<u64> code_pages_;

@@ -1,10 +1,13 @@
 // The interpreter: direct-threaded code over pre-decoded blocks.
 //
 // What it assumes, and everything it calls keeps to:
-//  - `block` is the block being run, `pc` the virtual address of its first instruction, `insn` the current one,
-//    `cycles` the count as of the *end* of the block. Counting, interrupts and the timer are settled when a block is
-//    entered: `cycles` passes `limit_` when the time has come, and other threads set `limit_` to 0 to be heard.
-//  - `data` is the TLB set of the current translation context. It changes only in instructions that end a block.
+//  - `block` is the block being run, `pc` the virtual address of its first instruction, `insn` the current
+//  one,
+//    `cycles` the count as of the *end* of the block. Counting, interrupts and the timer are settled when a
+//    block is entered: `cycles` passes `limit_` when the time has come, and other threads set `limit_` to 0
+//    to be heard.
+//  - `data` is the TLB set of the current translation context. It changes only in instructions that end a
+//  block.
 //  - An instruction that calls out of line stores the state first (SYNC): pc_ is then the address of the
 //    instruction itself. A call that fails has set fault_.
 //  - x0 is never written: the decoder redirected such destinations.
@@ -76,10 +79,10 @@ Exit& exit_of(const Insn* last) {
 #define SEXT32(value) static_cast<u64>(static_cast<i64>(static_cast<i32>(value)))
 
 // --- flow ---
-#define DISPATCH goto* insn->handler
-#define NEXT  \
-    do {      \
-        ++insn; \
+#define DISPATCH goto * insn->handler
+#define NEXT      \
+    do {          \
+        ++insn;   \
         DISPATCH; \
     } while (0)
 // Out of line: the state is in the hart, as of this instruction.
@@ -90,23 +93,23 @@ Exit& exit_of(const Insn* last) {
         at_block_ = block; \
         at_insn_ = insn;   \
     } while (0)
-#define GO(slot, distance)              \
-    do {                                \
-        delta = (distance);             \
-        pc += static_cast<u64>(delta);  \
+#define GO(slot, distance)               \
+    do {                                 \
+        delta = (distance);              \
+        pc += static_cast<u64>(delta);   \
         if (LIKELY((slot) != nullptr)) { \
-            block = (slot);             \
-            goto enter;                 \
-        }                               \
-        link = &(slot);                 \
-        goto link_up;                   \
+            block = (slot);              \
+            goto enter;                  \
+        }                                \
+        link = &(slot);                  \
+        goto link_up;                    \
     } while (0)
 #define TAKE GO(exit_of(insn).taken, IMM)
 #define FALL_THROUGH GO(exit_of(insn).next, i64{2} * insn->offset + 4)
-#define BRANCH(condition)                                          \
-    do {                                                           \
-        if (condition) TAKE;                                       \
-        GO(exit_of(insn).next, i64{2} * insn->offset + insn->rd);  \
+#define BRANCH(condition)                                         \
+    do {                                                          \
+        if (condition) TAKE;                                      \
+        GO(exit_of(insn).next, i64{2} * insn->offset + insn->rd); \
     } while (0)
 #define JUMP(target)                                                       \
     do {                                                                   \
@@ -120,26 +123,31 @@ Exit& exit_of(const Insn* last) {
         cycles_ = cycles;                                                  \
         goto find;                                                         \
     } while (0)
-#define RAISE(cause, value) \
-    do {                    \
-        SYNC;               \
+#define RAISE(cause, value)  \
+    do {                     \
+        SYNC;                \
         raise(cause, value); \
-        goto exception;     \
+        goto exception;      \
     } while (0)
-#define SLOW(call)                           \
-    do {                                     \
-        SYNC;                                \
-        switch (call) {                      \
-            case Next::resume: goto resume;  \
-            case Next::settle: goto settle;  \
-            case Next::trap: goto exception; \
-            case Next::stop: at_block_ = nullptr; return RunResult::wfi; \
-        }                                    \
+#define SLOW(call)                     \
+    do {                               \
+        SYNC;                          \
+        switch (call) {                \
+            case Next::resume:         \
+                goto resume;           \
+            case Next::settle:         \
+                goto settle;           \
+            case Next::trap:           \
+                goto exception;        \
+            case Next::stop:           \
+                at_block_ = nullptr;   \
+                return RunResult::wfi; \
+        }                              \
     } while (0)
-#define SLOW_FALLIBLE(call)               \
-    do {                                  \
-        SYNC;                             \
-        if (!(call)) goto exception;      \
+#define SLOW_FALLIBLE(call)          \
+    do {                             \
+        SYNC;                        \
+        if (!(call)) goto exception; \
     } while (0)
 
 // --- CSRs ---
@@ -147,31 +155,31 @@ Exit& exit_of(const Insn* last) {
 #define WRITES ((insn->rs2 & csr_writes) != 0)
 #define READS ((insn->rs2 & csr_reads) != 0)
 #define csr_access(...) csr_access(__VA_ARGS__, csr_old)
-#define CSR_OP(call)                             \
-    do {                                         \
-        SYNC;                                    \
-        u64 csr_old;                             \
-        if (!(call)) goto illegal;               \
-        RD = csr_old;                            \
-        if ((insn->rs2 & csr_ends) != 0) {       \
-            pc_ += 4;                            \
-            goto resume;                         \
-        }                                        \
+#define CSR_OP(call)                       \
+    do {                                   \
+        SYNC;                              \
+        u64 csr_old;                       \
+        if (!(call)) goto illegal;         \
+        RD = csr_old;                      \
+        if ((insn->rs2 & csr_ends) != 0) { \
+            pc_ += 4;                      \
+            goto resume;                   \
+        }                                  \
     } while (0)
 
 // --- memory ---
 // A tag matches when page and alignment do; the entry then holds the distance to host memory.
-#define ACCESS(T, table, address, hit, miss)                                             \
-    do {                                                                                 \
-        const u64 address_ = (address);                                                  \
-        const TlbEntry& entry_ = data->table[TlbSet::data_index(address_)];              \
-        if (LIKELY(entry_.tag == (address_ & (~page_mask | (sizeof(T) - 1))))) {         \
-            T* const host_ = reinterpret_cast<T*>(address_ + entry_.addend);             \
-            hit;                                                                         \
-        } else {                                                                         \
-            SYNC;                                                                        \
-            if (!(miss)) goto exception;                                                 \
-        }                                                                                \
+#define ACCESS(T, table, address, hit, miss)                                     \
+    do {                                                                         \
+        const u64 address_ = (address);                                          \
+        const TlbEntry& entry_ = data->table[TlbSet::data_index(address_)];      \
+        if (LIKELY(entry_.tag == (address_ & (~page_mask | (sizeof(T) - 1))))) { \
+            T* const host_ = reinterpret_cast<T*>(address_ + entry_.addend);     \
+            hit;                                                                 \
+        } else {                                                                 \
+            SYNC;                                                                \
+            if (!(miss)) goto exception;                                         \
+        }                                                                        \
     } while (0)
 #define READ_MEMORY(T, address, value) \
     ACCESS(T, load, address, value = __atomic_load_n(host_, __ATOMIC_RELAXED), load_slow<T>(address_, value))
@@ -181,50 +189,50 @@ Exit& exit_of(const Insn* last) {
         READ_MEMORY(T, address, value_); \
         RD = static_cast<u64>(value_);   \
     } while (0)
-#define FLOAD(T, address)                                                             \
-    do {                                                                              \
-        T value_;                                                                     \
-        READ_MEMORY(T, address, value_);                                              \
-        f_[insn->rd] = sizeof(T) == 4 ? 0xffffffff00000000u | value_ : u64{value_};   \
+#define FLOAD(T, address)                                                           \
+    do {                                                                            \
+        T value_;                                                                   \
+        READ_MEMORY(T, address, value_);                                            \
+        f_[insn->rd] = sizeof(T) == 4 ? 0xffffffff00000000u | value_ : u64{value_}; \
     } while (0)
-#define STORE(T, address, source)                                                         \
-    do {                                                                                  \
-        const T value_ = static_cast<T>(source);                                          \
-        ACCESS(T, store, address, __atomic_store_n(host_, value_, __ATOMIC_RELAXED),      \
-               store_slow<T>(address_, value_));                                          \
+#define STORE(T, address, source)                                                    \
+    do {                                                                             \
+        const T value_ = static_cast<T>(source);                                     \
+        ACCESS(T, store, address, __atomic_store_n(host_, value_, __ATOMIC_RELAXED), \
+               store_slow<T>(address_, value_));                                     \
     } while (0)
-#define ATOMIC_TARGET(T, writes)                                      \
-    SYNC;                                                             \
-    u8* const raw_ = atomic_host(RS1, sizeof(T), writes);             \
-    if (raw_ == nullptr) goto exception;                              \
+#define ATOMIC_TARGET(T, writes)                          \
+    SYNC;                                                 \
+    u8* const raw_ = atomic_host(RS1, sizeof(T), writes); \
+    if (raw_ == nullptr) goto exception;                  \
     T* const target_ = reinterpret_cast<T*>(raw_)
-#define ATOMIC_DONE(T)                                     \
-    do {                                                   \
-        if (UNLIKELY(atomic_note_ != 0)) {                 \
-            ram_.note_write(atomic_note_ - 1, sizeof(T));  \
-            atomic_note_ = 0;                              \
-        }                                                  \
+#define ATOMIC_DONE(T)                                    \
+    do {                                                  \
+        if (UNLIKELY(atomic_note_ != 0)) {                \
+            ram_.note_write(atomic_note_ - 1, sizeof(T)); \
+            atomic_note_ = 0;                             \
+        }                                                 \
     } while (0)
-#define AMO(T, operation)                                                                            \
-    do {                                                                                             \
-        ATOMIC_TARGET(T, true);                                                                      \
-        const T b = static_cast<T>(RS2);                                                             \
-        T a = __atomic_load_n(target_, __ATOMIC_RELAXED);                                            \
+#define AMO(T, operation)                                                                                   \
+    do {                                                                                                    \
+        ATOMIC_TARGET(T, true);                                                                             \
+        const T b = static_cast<T>(RS2);                                                                    \
+        T a = __atomic_load_n(target_, __ATOMIC_RELAXED);                                                   \
         while (!__atomic_compare_exchange_n(target_, &a, static_cast<T>(operation), true, __ATOMIC_SEQ_CST, \
-                                            __ATOMIC_RELAXED)) {                                     \
-        }                                                                                            \
-        static_cast<void>(b);                                                                        \
-        ATOMIC_DONE(T);                                                                              \
-        RD = static_cast<u64>(static_cast<i64>(static_cast<std::make_signed_t<T>>(a)));              \
+                                            __ATOMIC_RELAXED)) {                                            \
+        }                                                                                                   \
+        static_cast<void>(b);                                                                               \
+        ATOMIC_DONE(T);                                                                                     \
+        RD = static_cast<u64>(static_cast<i64>(static_cast<std::make_signed_t<T>>(a)));                     \
     } while (0)
 // A reservation is an address and the value read: SC succeeds when the value is still there.
-#define LOAD_RESERVED(T)                                            \
-    do {                                                            \
-        ATOMIC_TARGET(T, false);                                    \
+#define LOAD_RESERVED(T)                                             \
+    do {                                                             \
+        ATOMIC_TARGET(T, false);                                     \
         const T value_ = __atomic_load_n(target_, __ATOMIC_SEQ_CST); \
-        reservation_ = static_cast<u64>(raw_ - ram_.data());        \
-        reservation_value_ = static_cast<u64>(value_);              \
-        RD = static_cast<u64>(i64{value_});                         \
+        reservation_ = static_cast<u64>(raw_ - ram_.data());         \
+        reservation_value_ = static_cast<u64>(value_);               \
+        RD = static_cast<u64>(i64{value_});                          \
     } while (0)
 #define STORE_CONDITIONAL(T)                                                                              \
     do {                                                                                                  \
@@ -251,15 +259,15 @@ Exit& exit_of(const Insn* last) {
 #define SIGN_D 0x8000000000000000u
 #define SET_S(value) f_[insn->rd] = 0xffffffff00000000u | static_cast<u32>(value)
 #define SET_D(value) f_[insn->rd] = (value)
-#define FLAGGED(expression)                  \
-    ({                                       \
-        u8 flags = 0;                        \
-        const auto result_ = (expression);   \
+#define FLAGGED(expression)                      \
+    ({                                           \
+        u8 flags = 0;                            \
+        const auto result_ = (expression);       \
         if (UNLIKELY((flags & ~fflags_) != 0)) { \
-            fflags_ |= flags;                \
-            update_float_mode();             \
-        }                                    \
-        result_;                             \
+            fflags_ |= flags;                    \
+            update_float_mode();                 \
+        }                                        \
+        result_;                                 \
     })
 #define RM_FIELD static_cast<u32>(insn->imm >> 8)
 #define RM                                        \
@@ -270,8 +278,9 @@ Exit& exit_of(const Insn* last) {
         static_cast<fp::Rounding>(rm_);           \
     })
 #define CHECK_RM static_cast<void>(RM)
-#define FAST_FLOAT LIKELY(float_fast_ && RM_FIELD == 7)
-#define FP_OP(op, ...) (FAST_FLOAT ? FLAGGED(fp::fast_##op(__VA_ARGS__, flags)) : FLAGGED(fp::op(__VA_ARGS__, RM, flags)))
+#define FAST_FLOAT LIKELY(float_fast_&& RM_FIELD == 7)
+#define FP_OP(op, ...) \
+    (FAST_FLOAT ? FLAGGED(fp::fast_##op(__VA_ARGS__, flags)) : FLAGGED(fp::op(__VA_ARGS__, RM, flags)))
 #define FP_ADD(a, b) FP_OP(add, a, b)
 #define FP_SUB(a, b) FP_OP(sub, a, b)
 #define FP_MUL(a, b) FP_OP(mul, a, b)
@@ -286,7 +295,10 @@ RunResult Hart::interpret(u64 until, const void* const** table) {
 #include "riscv/isa/all.def"
 #undef INSN
 #undef EXTENSION
-        &&handle_illegal, &&handle_float_check, &&handle_breakpoint, &&handle_end,
+        &&handle_illegal,
+        &&handle_float_check,
+        &&handle_breakpoint,
+        &&handle_end,
     };
     if (table != nullptr) {
         *table = handlers;
@@ -312,12 +324,12 @@ enter:
     insn = block->insns;
     DISPATCH;
 
-link_up: {
+link_up : {
     // The first time along this edge: find the successor and, within the page, remember it.
     const u64 from = block->physical;
     const bool linkable = block->cached;
     const u64 version = code_version_;
-    JumpEntry& jump = fetch_set_->jump[TlbSet::jump_index(pc)];
+    const JumpEntry& jump = fetch_set_->jump[TlbSet::jump_index(pc)];
     if (jump.pc == pc) {
         block = jump.block;
     } else {
@@ -325,19 +337,16 @@ link_up: {
         cycles_ = cycles;
         block = lookup(pc);
         if (block == nullptr) goto fetch_fault;
-        if (block->cached) {
-            fetch_set_->jumps_used = true;
-            jump = {pc, block};
-        }
+        if (block->cached) fetch_set_->remember_jump(pc, block);
     }
-    if (linkable && block->cached && version == code_version_ && block->physical == from + static_cast<u64>(delta) &&
-        (block->physical ^ from) < page_size) {
+    if (linkable && block->cached && version == code_version_ &&
+        block->physical == from + static_cast<u64>(delta) && (block->physical ^ from) < page_size) {
         *link = block;
     }
     goto enter;
 }
 
-settle: {
+settle : {
     at_block_ = nullptr;
     RunResult result = RunResult::limit;
     if (settle(until, result) == Next::stop) return result;
@@ -352,19 +361,16 @@ resume:
         goto settle;
     }
 
-find: {
+find : {
     // pc_ and cycles_ say where to go on.
     pc = pc_;
-    JumpEntry& jump = fetch_set_->jump[TlbSet::jump_index(pc)];
+    const JumpEntry& jump = fetch_set_->jump[TlbSet::jump_index(pc)];
     if (jump.pc == pc) {
         block = jump.block;
     } else {
         block = lookup(pc);
         if (block == nullptr) goto fetch_fault;
-        if (block->cached) {
-            fetch_set_->jumps_used = true;
-            jump = {pc, block};
-        }
+        if (block->cached) fetch_set_->remember_jump(pc, block);
     }
     const u64 limit = limit_.load(std::memory_order_relaxed);
     if (UNLIKELY(cycles_ + block->count > limit)) {
@@ -423,11 +429,7 @@ handle_end:
     GO(exit_of(insn).next, IMM);
 
 #define EXTENSION(name)
-#define INSN(id, name, mask, match, format, flags, ...) \
-    handle_##id : {                                     \
-        __VA_ARGS__                                     \
-    }                                                   \
-    NEXT;
+#define INSN(id, name, mask, match, format, flags, ...) handle_##id : {__VA_ARGS__} NEXT;
 #include "riscv/isa/all.def"
 #undef INSN
 #undef EXTENSION

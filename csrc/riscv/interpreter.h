@@ -1,4 +1,5 @@
-// What the decoder and the interpreter share: handler addresses, and operand bits packed by the one for the other.
+// What the decoder and the interpreter share: handler addresses, and operand bits packed by the one for the
+// other.
 #pragma once
 
 #include "riscv/isa.h"

@@ -32,7 +32,8 @@ constexpr u32 enc_u(u32 base, u32 rd, i32 imm) {
 }
 constexpr u32 enc_j(u32 base, u32 rd, i32 imm) {
     const u32 v = static_cast<u32>(imm);
-    return base | rd << 7 | bits(v, 12, 8) << 12 | bits(v, 11, 1) << 20 | bits(v, 1, 10) << 21 | bits(v, 20, 1) << 31;
+    return base | rd << 7 | bits(v, 12, 8) << 12 | bits(v, 11, 1) << 20 | bits(v, 1, 10) << 21 |
+           bits(v, 20, 1) << 31;
 }
 
 // --- immediates of the compressed formats (figures in chapter 27) ---
@@ -46,7 +47,8 @@ constexpr i32 c_shamt(u32 c) {
     return static_cast<i32>(bits(c, 2, 5) | bits(c, 12, 1) << 5);
 }
 constexpr i32 c_imm_ciw(u32 c) {
-    return static_cast<i32>(bits(c, 11, 2) << 4 | bits(c, 7, 4) << 6 | bits(c, 6, 1) << 2 | bits(c, 5, 1) << 3);
+    return static_cast<i32>(bits(c, 11, 2) << 4 | bits(c, 7, 4) << 6 | bits(c, 6, 1) << 2 |
+                            bits(c, 5, 1) << 3);
 }
 constexpr i32 c_imm_cl_w(u32 c) {
     return static_cast<i32>(bits(c, 10, 3) << 3 | bits(c, 6, 1) << 2 | bits(c, 5, 1) << 6);
@@ -55,7 +57,9 @@ constexpr i32 c_imm_cl_d(u32 c) {
     return static_cast<i32>(bits(c, 10, 3) << 3 | bits(c, 5, 2) << 6);
 }
 constexpr i32 c_imm_addi16sp(u32 c) {
-    return sx(bits(c, 12, 1) << 9 | bits(c, 6, 1) << 4 | bits(c, 5, 1) << 6 | bits(c, 3, 2) << 7 | bits(c, 2, 1) << 5, 10);
+    return sx(bits(c, 12, 1) << 9 | bits(c, 6, 1) << 4 | bits(c, 5, 1) << 6 | bits(c, 3, 2) << 7 |
+                  bits(c, 2, 1) << 5,
+              10);
 }
 constexpr i32 c_imm_cj(u32 c) {
     return sx(bits(c, 12, 1) << 11 | bits(c, 11, 1) << 4 | bits(c, 9, 2) << 8 | bits(c, 8, 1) << 10 |
@@ -63,7 +67,9 @@ constexpr i32 c_imm_cj(u32 c) {
               12);
 }
 constexpr i32 c_imm_cb(u32 c) {
-    return sx(bits(c, 12, 1) << 8 | bits(c, 10, 2) << 3 | bits(c, 5, 2) << 6 | bits(c, 3, 2) << 1 | bits(c, 2, 1) << 5, 9);
+    return sx(bits(c, 12, 1) << 8 | bits(c, 10, 2) << 3 | bits(c, 5, 2) << 6 | bits(c, 3, 2) << 1 |
+                  bits(c, 2, 1) << 5,
+              9);
 }
 constexpr i32 c_imm_lwsp(u32 c) {
     return static_cast<i32>(bits(c, 12, 1) << 5 | bits(c, 4, 3) << 2 | bits(c, 2, 2) << 6);
@@ -117,9 +123,10 @@ struct Index {
 constexpr const char* x_names[32] = {"zero", "ra", "sp", "gp", "tp",  "t0",  "t1", "t2", "s0", "s1", "a0",
                                      "a1",   "a2", "a3", "a4", "a5",  "a6",  "a7", "s2", "s3", "s4", "s5",
                                      "s6",   "s7", "s8", "s9", "s10", "s11", "t3", "t4", "t5", "t6"};
-constexpr const char* f_names[32] = {"ft0", "ft1", "ft2",  "ft3",  "ft4", "ft5", "ft6",  "ft7",  "fs0",  "fs1", "fa0",
-                                     "fa1", "fa2", "fa3",  "fa4",  "fa5", "fa6", "fa7",  "fs2",  "fs3",  "fs4", "fs5",
-                                     "fs6", "fs7", "fs8",  "fs9",  "fs10", "fs11", "ft8", "ft9", "ft10", "ft11"};
+constexpr const char* f_names[32] = {"ft0", "ft1", "ft2",  "ft3",  "ft4", "ft5", "ft6",  "ft7",
+                                     "fs0", "fs1", "fa0",  "fa1",  "fa2", "fa3", "fa4",  "fa5",
+                                     "fa6", "fa7", "fs2",  "fs3",  "fs4", "fs5", "fs6",  "fs7",
+                                     "fs8", "fs9", "fs10", "fs11", "ft8", "ft9", "ft10", "ft11"};
 constexpr const char* rounding_names[8] = {"rne", "rtz", "rdn", "rup", "rmm", "?5", "?6", "dyn"};
 
 std::string fence_set(u32 bits4) {
@@ -141,9 +148,10 @@ const InstructionInfo& info(Opcode opcode) {
 }
 
 const char* format_name(Format format) {
-    static constexpr const char* names[] = {"NONE", "R", "R1", "I", "SHAMT6", "SHAMT5", "S", "B", "U", "J", "FENCE",
-                                            "FENCEI", "CSR", "CSRI", "SFENCE", "CBO", "AMO", "LR", "FL", "FST", "FFFF_RM",
-                                            "FFF_RM", "FF_RM", "FFF", "XFF", "XF", "FX", "XF_RM", "FX_RM", "C"};
+    static constexpr const char* names[] = {
+        "NONE",    "R",      "R1",    "I",    "SHAMT6", "SHAMT5", "S",   "B",     "U",     "J",
+        "FENCE",   "FENCEI", "CSR",   "CSRI", "SFENCE", "CBO",    "AMO", "LR",    "FL",    "FST",
+        "FFFF_RM", "FFF_RM", "FF_RM", "FFF",  "XFF",    "XF",     "FX",  "XF_RM", "FX_RM", "C"};
     return names[static_cast<unsigned>(format)];
 }
 
@@ -153,10 +161,12 @@ Opcode identify(u32 raw) {
     for (const u16 op : index.rows[bits(raw, 2, 5) * 8 + bits(raw, 12, 3)]) {
         const InstructionInfo& entry = table()[op];
         if ((raw & entry.mask) != entry.match) continue;
-        // Static rounding modes 5 and 6 are reserved (chapter 20, "Floating-Point Control and Status Register").
+        // Static rounding modes 5 and 6 are reserved (chapter 20, "Floating-Point Control and Status
+        // Register").
         const u32 rm = bits(raw, 12, 3);
         const bool rounds = entry.format == Format::FFFF_RM || entry.format == Format::FFF_RM ||
-                            entry.format == Format::FF_RM || entry.format == Format::XF_RM || entry.format == Format::FX_RM;
+                            entry.format == Format::FF_RM || entry.format == Format::XF_RM ||
+                            entry.format == Format::FX_RM;
         if (rounds && (rm == 5 || rm == 6)) return Opcode::illegal;
         return static_cast<Opcode>(op);
     }
@@ -179,19 +189,30 @@ u32 expand(u16 compressed) {
 i32 immediate(Format format, u32 raw) {
     switch (format) {
         case Format::I:
-        case Format::FL: return static_cast<i32>(raw) >> 20;
-        case Format::SHAMT6: return static_cast<i32>(bits(raw, 20, 6));
-        case Format::SHAMT5: return static_cast<i32>(bits(raw, 20, 5));
+        case Format::FL:
+            return static_cast<i32>(raw) >> 20;
+        case Format::SHAMT6:
+            return static_cast<i32>(bits(raw, 20, 6));
+        case Format::SHAMT5:
+            return static_cast<i32>(bits(raw, 20, 5));
         case Format::S:
-        case Format::FST: return sx(bits(raw, 7, 5) | bits(raw, 25, 7) << 5, 12);
+        case Format::FST:
+            return sx(bits(raw, 7, 5) | bits(raw, 25, 7) << 5, 12);
         case Format::B:
-            return sx(bits(raw, 8, 4) << 1 | bits(raw, 25, 6) << 5 | bits(raw, 7, 1) << 11 | bits(raw, 31, 1) << 12, 13);
-        case Format::U: return static_cast<i32>(raw & 0xfffff000u);
+            return sx(
+                bits(raw, 8, 4) << 1 | bits(raw, 25, 6) << 5 | bits(raw, 7, 1) << 11 | bits(raw, 31, 1) << 12,
+                13);
+        case Format::U:
+            return static_cast<i32>(raw & 0xfffff000u);
         case Format::J:
-            return sx(bits(raw, 21, 10) << 1 | bits(raw, 20, 1) << 11 | bits(raw, 12, 8) << 12 | bits(raw, 31, 1) << 20, 21);
+            return sx(bits(raw, 21, 10) << 1 | bits(raw, 20, 1) << 11 | bits(raw, 12, 8) << 12 |
+                          bits(raw, 31, 1) << 20,
+                      21);
         case Format::CSR:
-        case Format::CSRI: return static_cast<i32>(raw >> 20);
-        default: return 0;
+        case Format::CSRI:
+            return static_cast<i32>(raw >> 20);
+        default:
+            return 0;
     }
 }
 
@@ -216,7 +237,8 @@ std::string disassemble(u32 raw, u64 pc) {
     const u32 full = compressed ? expand(static_cast<u16>(raw)) : raw;
     const Opcode op = identify(full);
     if (op == Opcode::illegal) {
-        std::snprintf(text, sizeof text, compressed ? ".2byte 0x%04x" : ".4byte 0x%08x", compressed ? raw & 0xffff : raw);
+        std::snprintf(text, sizeof text, compressed ? ".2byte 0x%04x" : ".4byte 0x%08x",
+                      compressed ? raw & 0xffff : raw);
         return text;
     }
     const InstructionInfo& entry = info(op);
@@ -239,19 +261,29 @@ std::string disassemble(u32 raw, u64 pc) {
     switch (entry.format) {
         case Format::NONE:
         case Format::FENCEI:
-        case Format::C: return name;
-        case Format::R: return format("%s,%s,%s", rd, rs1, rs2);
-        case Format::R1: return format("%s,%s", rd, rs1);
+        case Format::C:
+            return name;
+        case Format::R:
+            return format("%s,%s,%s", rd, rs1, rs2);
+        case Format::R1:
+            return format("%s,%s", rd, rs1);
         case Format::I:
             if (op == Opcode::jalr || (full & 0x7f) == 0x03) return format("%s,%d(%s)", rd, imm, rs1);
             return format("%s,%s,%d", rd, rs1, imm);
         case Format::SHAMT6:
-        case Format::SHAMT5: return format("%s,%s,%d", rd, rs1, imm);
-        case Format::S: return format("%s,%d(%s)", rs2, imm, rs1);
-        case Format::B: return format("%s,%s,0x%llx", rs1, rs2, target);
-        case Format::U: return format("%s,0x%x", rd, static_cast<u32>(imm) >> 12);
-        case Format::J: return format("%s,0x%llx", rd, target);
-        case Format::FENCE: return format("%s,%s", fence_set(bits(full, 24, 4)).c_str(), fence_set(bits(full, 20, 4)).c_str());
+        case Format::SHAMT5:
+            return format("%s,%s,%d", rd, rs1, imm);
+        case Format::S:
+            return format("%s,%d(%s)", rs2, imm, rs1);
+        case Format::B:
+            return format("%s,%s,0x%llx", rs1, rs2, target);
+        case Format::U:
+            return format("%s,0x%x", rd, static_cast<u32>(imm) >> 12);
+        case Format::J:
+            return format("%s,0x%llx", rd, target);
+        case Format::FENCE:
+            return format("%s,%s", fence_set(bits(full, 24, 4)).c_str(),
+                          fence_set(bits(full, 20, 4)).c_str());
         case Format::CSR:
         case Format::CSRI: {
             const u16 number = static_cast<u16>(full >> 20);
@@ -261,24 +293,37 @@ std::string disassemble(u32 raw, u64 pc) {
             if (entry.format == Format::CSR) return format("%s,%s,%s", rd, csr_text, rs1);
             return format("%s,%s,%u", rd, csr_text, bits(full, 15, 5));
         }
-        case Format::SFENCE: return format("%s,%s", rs1, rs2);
-        case Format::CBO: return format("(%s)", rs1);
+        case Format::SFENCE:
+            return format("%s,%s", rs1, rs2);
+        case Format::CBO:
+            return format("(%s)", rs1);
         case Format::AMO:
         case Format::LR:
             name += bit(full, 26) ? (bit(full, 25) ? ".aqrl" : ".aq") : (bit(full, 25) ? ".rl" : "");
             if (entry.format == Format::LR) return format("%s,(%s)", rd, rs1);
             return format("%s,%s,(%s)", rd, rs2, rs1);
-        case Format::FL: return format("%s,%d(%s)", fd, imm, rs1);
-        case Format::FST: return format("%s,%d(%s)", fs2, imm, rs1);
-        case Format::FFFF_RM: return format("%s,%s,%s,%s%s", fd, fs1, fs2, fs3, rounding.c_str());
-        case Format::FFF_RM: return format("%s,%s,%s%s", fd, fs1, fs2, rounding.c_str());
-        case Format::FF_RM: return format("%s,%s%s", fd, fs1, rounding.c_str());
-        case Format::FFF: return format("%s,%s,%s", fd, fs1, fs2);
-        case Format::XFF: return format("%s,%s,%s", rd, fs1, fs2);
-        case Format::XF: return format("%s,%s", rd, fs1);
-        case Format::FX: return format("%s,%s", fd, rs1);
-        case Format::XF_RM: return format("%s,%s%s", rd, fs1, rounding.c_str());
-        case Format::FX_RM: return format("%s,%s%s", fd, rs1, rounding.c_str());
+        case Format::FL:
+            return format("%s,%d(%s)", fd, imm, rs1);
+        case Format::FST:
+            return format("%s,%d(%s)", fs2, imm, rs1);
+        case Format::FFFF_RM:
+            return format("%s,%s,%s,%s%s", fd, fs1, fs2, fs3, rounding.c_str());
+        case Format::FFF_RM:
+            return format("%s,%s,%s%s", fd, fs1, fs2, rounding.c_str());
+        case Format::FF_RM:
+            return format("%s,%s%s", fd, fs1, rounding.c_str());
+        case Format::FFF:
+            return format("%s,%s,%s", fd, fs1, fs2);
+        case Format::XFF:
+            return format("%s,%s,%s", rd, fs1, fs2);
+        case Format::XF:
+            return format("%s,%s", rd, fs1);
+        case Format::FX:
+            return format("%s,%s", fd, rs1);
+        case Format::XF_RM:
+            return format("%s,%s%s", rd, fs1, rounding.c_str());
+        case Format::FX_RM:
+            return format("%s,%s%s", fd, rs1, rounding.c_str());
     }
     return name;
 }

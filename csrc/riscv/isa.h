@@ -11,8 +11,36 @@ namespace wirt::riscv {
 // Operand formats. The letters of the floating-point ones name the register files of rd, rs1, rs2, rs3
 // (F: floating point, X: integer); _RM ones carry a rounding mode.
 enum class Format : u8 {
-    NONE, R, R1, I, SHAMT6, SHAMT5, S, B, U, J, FENCE, FENCEI, CSR, CSRI, SFENCE, CBO, AMO, LR,
-    FL, FST, FFFF_RM, FFF_RM, FF_RM, FFF, XFF, XF, FX, XF_RM, FX_RM, C,
+    NONE,
+    R,
+    R1,
+    I,
+    SHAMT6,
+    SHAMT5,
+    S,
+    B,
+    U,
+    J,
+    FENCE,
+    FENCEI,
+    CSR,
+    CSRI,
+    SFENCE,
+    CBO,
+    AMO,
+    LR,
+    FL,
+    FST,
+    FFFF_RM,
+    FFF_RM,
+    FF_RM,
+    FFF,
+    XFF,
+    XF,
+    FX,
+    XF_RM,
+    FX_RM,
+    C,
 };
 
 // What a table's flags column says; the tables leave the prefix out.

@@ -3,6 +3,7 @@
 // Untrusted input: page tables, PMP registers and every address. A walk is bounded by the number of levels;
 // each PTE is read once, atomically, and a page-table access outside RAM is an access fault.
 #include <algorithm>
+#include <cstring>
 
 #include "base/bits.h"
 #include "riscv/hart.h"
@@ -15,7 +16,9 @@ constexpr Exception page_fault(Access access) {
     return access == Access::fetch ? exc_fetch_page : access == Access::load ? exc_load_page : exc_store_page;
 }
 constexpr Exception access_fault(Access access) {
-    return access == Access::fetch ? exc_fetch_access : access == Access::load ? exc_load_access : exc_store_access;
+    return access == Access::fetch  ? exc_fetch_access
+           : access == Access::load ? exc_load_access
+                                    : exc_store_access;
 }
 
 enum PmpBits : u8 { pmp_r = 1, pmp_w = 2, pmp_x = 4, pmp_a = 3u << 3, pmp_l = 1u << 7 };
@@ -27,20 +30,45 @@ u64 load_host(const u8* from) {
 
 u64 load_host(const u8* from, unsigned size) {
     switch (size) {
-        case 1: return load_host<u8>(from);
-        case 2: return load_host<u16>(from);
-        case 4: return load_host<u32>(from);
-        default: return load_host<u64>(from);
+        case 1:
+            return load_host<u8>(from);
+        case 2:
+            return load_host<u16>(from);
+        case 4:
+            return load_host<u32>(from);
+        default:
+            return load_host<u64>(from);
     }
 }
 
 void store_host(u8* to, unsigned size, u64 value) {
     switch (size) {
-        case 1: __atomic_store_n(to, static_cast<u8>(value), __ATOMIC_RELAXED); break;
-        case 2: __atomic_store_n(reinterpret_cast<u16*>(to), static_cast<u16>(value), __ATOMIC_RELAXED); break;
-        case 4: __atomic_store_n(reinterpret_cast<u32*>(to), static_cast<u32>(value), __ATOMIC_RELAXED); break;
-        default: __atomic_store_n(reinterpret_cast<u64*>(to), value, __ATOMIC_RELAXED); break;
+        case 1:
+            __atomic_store_n(to, static_cast<u8>(value), __ATOMIC_RELAXED);
+            break;
+        case 2:
+            __atomic_store_n(reinterpret_cast<u16*>(to), static_cast<u16>(value), __ATOMIC_RELAXED);
+            break;
+        case 4:
+            __atomic_store_n(reinterpret_cast<u32*>(to), static_cast<u32>(value), __ATOMIC_RELAXED);
+            break;
+        default:
+            __atomic_store_n(reinterpret_cast<u64*>(to), value, __ATOMIC_RELAXED);
+            break;
     }
+}
+
+void fill(std::array<TlbEntry, TlbSet::data_entries>& table, u64 address, const u8* host) {
+    table[TlbSet::data_index(address)] = {address & ~page_mask, reinterpret_cast<u64>(host) - address};
+}
+
+// A misaligned access is atomic byte by byte only (PMA, misaligned atomicity granule).
+void load_bytes(const u8* from, unsigned count, u64& value) {
+    for (unsigned i = 0; i < count; ++i) value |= load_host<u8>(from + i) << (8 * i);
+}
+
+void store_bytes(u8* to, unsigned count, u64 value) {
+    for (unsigned i = 0; i < count; ++i) store_host(to + i, 1, value >> (8 * i));
 }
 
 // Levels of the mode in satp.MODE; 0 for Bare.
@@ -69,7 +97,8 @@ bool Hart::pmp_allows(u64 physical, u64 length, Access access, Privilege mode, b
         u64 low;
         u64 high;  // exclusive
         switch ((cfg & pmp_a) >> 3) {
-            case 0: continue;
+            case 0:
+                continue;
             case 1:  // TOR
                 low = i == 0 ? 0 : pmpaddr_[i - 1] << 2;
                 high = pmpaddr_[i] << 2;
@@ -102,7 +131,8 @@ bool Hart::pmp_allows(u64 physical, u64 length, Access access, Privilege mode, b
     return mode == Privilege::machine;
 }
 
-std::optional<Hart::Translation> Hart::walk(u64 address, Access access, Privilege mode, bool update, unsigned size) {
+std::optional<Hart::Translation> Hart::walk(u64 address, Access access, Privilege mode, bool update,
+                                            unsigned size) {
     const unsigned levels = mode == Privilege::machine ? 0 : levels_of(satp_);
     bool whole = true;
     if (levels == 0) {
@@ -142,14 +172,15 @@ std::optional<Hart::Translation> Hart::walk(u64 address, Access access, Privileg
             continue;
         }
         if ((entry & pte::u) != 0) {
-            if (mode == Privilege::supervisor && (access == Access::fetch || (mstatus_ & mstatus::sum) == 0)) {
+            if (mode == Privilege::supervisor &&
+                (access == Access::fetch || (mstatus_ & mstatus::sum) == 0)) {
                 return fail(page_fault(access));
             }
         } else if (mode == Privilege::user) {
             return fail(page_fault(access));
         }
-        const u64 permits = access == Access::fetch  ? entry & pte::x
-                            : access == Access::store ? entry & pte::w
+        const u64 permits = access == Access::fetch     ? entry & pte::x
+                            : access == Access::store   ? entry & pte::w
                             : (mstatus_ & mstatus::mxr) ? entry & (pte::r | pte::x)
                                                         : entry & pte::r;
         const u64 extent = page_size << (9 * level);
@@ -164,7 +195,9 @@ std::optional<Hart::Translation> Hart::walk(u64 address, Access access, Privileg
             }
             if (update) {
                 // The PTE must still be what was checked; if not, it is looked at again as it is now.
-                if (!__atomic_compare_exchange_n(slot, &entry, needed, false, __ATOMIC_SEQ_CST, __ATOMIC_ACQUIRE)) goto again;
+                if (!__atomic_compare_exchange_n(slot, &entry, needed, false, __ATOMIC_SEQ_CST,
+                                                 __ATOMIC_ACQUIRE))
+                    goto again;
                 ram_.note_write(entry_address, 8);
             }
         }
@@ -288,8 +321,7 @@ bool Hart::load_any(u64 address, unsigned size, u64& value) {
     const u64 physical = translation->physical;
     if (const u8* host = ram_.host(physical, size)) {
         if (translation->cacheable) {
-            data_set_->load[TlbSet::data_index(address)] = {
-                address & ~page_mask, reinterpret_cast<u64>(host) - address};
+            fill(data_set_->load, address, host);
         }
         value = load_host(host, size);
         return true;
@@ -316,8 +348,7 @@ bool Hart::store_any(u64 address, unsigned size, u64 value) {
             return true;
         }
         if (translation->cacheable) {
-            data_set_->store[TlbSet::data_index(address)] = {
-                address & ~page_mask, reinterpret_cast<u64>(host) - address};
+            fill(data_set_->store, address, host);
         }
         store_host(host, size, value);
         return true;
@@ -333,6 +364,12 @@ bool Hart::store_any(u64 address, unsigned size, u64 value) {
 // A misaligned access to RAM works, also across pages; one to a device is an access fault, since its register
 // accesses cannot be split without effect (Unprivileged ISA 2.6; PMA chapter 3.6).
 bool Hart::load_misaligned(u64 address, unsigned size, u64& value) {
+    const TlbEntry& entry = data_set_->load[TlbSet::data_index(address)];
+    if (entry.tag == (address & ~page_mask) && (address & page_mask) + size <= page_size) {
+        value = 0;
+        load_bytes(reinterpret_cast<const u8*>(address + entry.addend), size, value);
+        return true;
+    }
     u8 buffer[8] = {};
     const unsigned first = static_cast<unsigned>(std::min<u64>(size, page_size - (address & page_mask)));
     for (unsigned done = 0; done < size;) {
@@ -344,7 +381,10 @@ bool Hart::load_misaligned(u64 address, unsigned size, u64& value) {
             raise(exc_load_access, address + done);
             return false;
         }
-        for (unsigned i = 0; i < part; ++i) buffer[done + i] = static_cast<u8>(load_host<u8>(host + i));
+        if (translation->cacheable) fill(data_set_->load, address + done, host);
+        u64 bytes = 0;
+        load_bytes(host, part, bytes);
+        std::memcpy(buffer + done, &bytes, part);
         done += part;
     }
     value = load_le<u64>(buffer);
@@ -352,6 +392,11 @@ bool Hart::load_misaligned(u64 address, unsigned size, u64& value) {
 }
 
 bool Hart::store_misaligned(u64 address, unsigned size, u64 value) {
+    const TlbEntry& entry = data_set_->store[TlbSet::data_index(address)];
+    if (entry.tag == (address & ~page_mask) && (address & page_mask) + size <= page_size) {
+        store_bytes(reinterpret_cast<u8*>(address + entry.addend), size, value);
+        return true;
+    }
     struct Part {
         u8* host;
         u64 physical;
@@ -368,11 +413,15 @@ bool Hart::store_misaligned(u64 address, unsigned size, u64 value) {
             raise(exc_store_access, address + done);
             return false;
         }
+        if (translation->cacheable && !ram_.holds_code((translation->physical - ram_.base()) >> page_shift)) {
+            fill(data_set_->store, address + done, host);
+        }
         parts[count] = {host, translation->physical, part};
         done += part;
     }
     for (unsigned p = 0; p < count; ++p) {
-        for (unsigned i = 0; i < parts[p].length; ++i, value >>= 8) store_host(parts[p].host + i, 1, value);
+        store_bytes(parts[p].host, parts[p].length, value);
+        value >>= 8 * parts[p].length;
         ram_.note_write(parts[p].physical, parts[p].length);
     }
     return true;
@@ -406,7 +455,7 @@ u8* Hart::atomic_host(u64 address, unsigned size, bool store) {
         raise(store ? exc_store_misaligned : exc_load_misaligned, address);
         return nullptr;
     }
-    TlbEntry& entry = (store ? data_set_->store : data_set_->load)[TlbSet::data_index(address)];
+    const TlbEntry& entry = (store ? data_set_->store : data_set_->load)[TlbSet::data_index(address)];
     if (entry.tag == (address & ~page_mask)) return reinterpret_cast<u8*>(address + entry.addend);
     const auto translation = translate_for(address, store ? Access::store : Access::load, size);
     if (!translation) return nullptr;
@@ -419,7 +468,7 @@ u8* Hart::atomic_host(u64 address, unsigned size, bool store) {
     if (store && ram_.holds_code((translation->physical - ram_.base()) >> page_shift)) {
         atomic_note_ = translation->physical + 1;
     } else if (translation->cacheable) {
-        entry = {address & ~page_mask, reinterpret_cast<u64>(host) - address};
+        fill(store ? data_set_->store : data_set_->load, address, host);
     }
     return host;
 }
@@ -433,7 +482,9 @@ bool Hart::cache_block(CacheOp op, u64 address) {
         if ((machine & field) == 0) return false;
         return privilege_ != Privilege::user || (supervisor & field) != 0;
     };
-    const u64 field = op == CacheOp::zero ? envcfg::cbze : op == CacheOp::inval ? envcfg::cbie : envcfg::cbcfe;
+    const u64 field = op == CacheOp::zero    ? envcfg::cbze
+                      : op == CacheOp::inval ? envcfg::cbie
+                                             : envcfg::cbcfe;
     if (!enabled(field)) {
         illegal_instruction();
         return false;

@@ -40,7 +40,8 @@ struct TlbSet {
     std::array<TlbEntry, data_entries> store;
     std::array<FetchEntry, fetch_entries> fetch;
     std::array<JumpEntry, jump_entries> jump;
-    bool jumps_used = false;
+    // Which virtual pages `jump` may lead into, hashed: most flushes of one page need not touch it.
+    std::array<u64, 16> jump_pages{};
 
     static unsigned data_index(u64 address) { return (address >> page_shift) % data_entries; }
     static unsigned fetch_index(u64 address) { return (address >> page_shift) % fetch_entries; }
@@ -52,18 +53,27 @@ struct TlbSet {
         fetch.fill({});
         flush_jumps();
     }
+    void remember_jump(u64 pc, Block* block) {
+        jump[jump_index(pc)] = {pc, block};
+        const unsigned hash = jump_page_hash(pc);
+        jump_pages[hash / 64] |= u64{1} << (hash % 64);
+    }
     void flush_jumps() {
-        if (jumps_used) jump.fill({});
-        jumps_used = false;
+        if (jump_pages == decltype(jump_pages){}) return;
+        jump.fill({});
+        jump_pages = {};
     }
     void flush_page(u64 address) {
         const u64 page = address & ~page_mask;
         if (TlbEntry& e = load[data_index(address)]; e.tag == page) e = {};
         if (TlbEntry& e = store[data_index(address)]; e.tag == page) e = {};
         fetch[fetch_index(address)] = {};
-        // Jumps into the page may outlive its fetch entry.
-        flush_jumps();
+        const unsigned hash = jump_page_hash(address);
+        if ((jump_pages[hash / 64] >> (hash % 64)) & 1) flush_jumps();
     }
+
+  private:
+    static unsigned jump_page_hash(u64 pc) { return ((pc >> page_shift) ^ (pc >> (page_shift + 10))) % 1024; }
 };
 
 // All sets of one satp value.
