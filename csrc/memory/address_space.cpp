@@ -79,14 +79,15 @@ void AddressSpace::publish() {
     std::sort(visible.begin(), visible.end(),
               [](const Region* a, const Region* b) { return a->base < b->base; });
 
+    // Release and acquire on the slots themselves: a reader that has seen any of the new ones sees the odd
+    // sequence number as well.
     sequence_.fetch_add(1, std::memory_order_relaxed);
-    std::atomic_thread_fence(std::memory_order_release);
     for (std::size_t i = 0; i < visible.size(); ++i) {
-        slots_[i].base.store(visible[i]->base, std::memory_order_relaxed);
-        slots_[i].size.store(visible[i]->size, std::memory_order_relaxed);
-        slots_[i].region.store(visible[i], std::memory_order_relaxed);
+        slots_[i].base.store(visible[i]->base, std::memory_order_release);
+        slots_[i].size.store(visible[i]->size, std::memory_order_release);
+        slots_[i].region.store(visible[i], std::memory_order_release);
     }
-    slot_count_.store(visible.size(), std::memory_order_relaxed);
+    slot_count_.store(visible.size(), std::memory_order_release);
     sequence_.fetch_add(1, std::memory_order_release);
 }
 
@@ -94,10 +95,10 @@ std::optional<AddressSpace::Hit> AddressSpace::find(u64 address, unsigned size) 
     for (;;) {
         const u64 before = sequence_.load(std::memory_order_acquire);
         std::size_t low = 0;
-        std::size_t high = slot_count_.load(std::memory_order_relaxed);
+        std::size_t high = slot_count_.load(std::memory_order_acquire);
         while (low < high) {
             const std::size_t middle = (low + high) / 2;
-            if (slots_[middle].base.load(std::memory_order_relaxed) <= address) {
+            if (slots_[middle].base.load(std::memory_order_acquire) <= address) {
                 low = middle + 1;
             } else {
                 high = middle;
@@ -106,13 +107,12 @@ std::optional<AddressSpace::Hit> AddressSpace::find(u64 address, unsigned size) 
         std::optional<Hit> hit;
         if (low > 0) {
             const Slot& slot = slots_[low - 1];
-            const u64 base = slot.base.load(std::memory_order_relaxed);
-            if (range_inside(address, size, base, slot.size.load(std::memory_order_relaxed))) {
-                hit = Hit{slot.region.load(std::memory_order_relaxed), address - base};
+            const u64 base = slot.base.load(std::memory_order_acquire);
+            if (range_inside(address, size, base, slot.size.load(std::memory_order_acquire))) {
+                hit = Hit{slot.region.load(std::memory_order_acquire), address - base};
             }
         }
-        std::atomic_thread_fence(std::memory_order_acquire);
-        if ((before & 1) == 0 && sequence_.load(std::memory_order_relaxed) == before) return hit;
+        if ((before & 1) == 0 && sequence_.load(std::memory_order_acquire) == before) return hit;
     }
 }
 

@@ -231,10 +231,11 @@ void lock(const FileDescriptor& file, const std::string& path, bool read_only) {
     request.l_whence = SEEK_SET;
     if (::fcntl(file.get(), F_OFD_SETLK, &request) == 0) return;
     if (errno == EAGAIN || errno == EACCES) {
-        refuse(path, read_only
-                         ? "is being written by another machine; stop that machine first, or give both a copy"
-                         : "is in use by another machine; stop that machine first, or pass read_only=True or "
-                           "ephemeral=True to both");
+        refuse(path,
+               read_only
+                   ? "is being written by another machine or Disk; close that one first, or give each a copy"
+                   : "is in use by another machine or Disk; close that one first, or pass read_only=True or "
+                     "ephemeral=True to both");
     }
     // A file system without locks (ENOLCK, EINVAL, ...) leaves the care to the user.
 }

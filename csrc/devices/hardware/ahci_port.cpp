@@ -567,7 +567,6 @@ void AhciPort::visit_state(StateVisitor& v) {
     current_slot_ %= slot_count;
     sata_control_ &= sctl_writable;
     incarnation_.fetch_add(1);
-    kick();
 }
 
 }  // namespace wirt::devices::hardware
