@@ -1,0 +1,49 @@
+"""Builds and runs the tests that are written in C++, because what they look at has no Python face.
+
+Each is a program of its own beside the parts that it tests; it ends with 'N passed, M failed'.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PROGRAMS = {
+    "tests/riscv/test_softfloat.cpp": ["csrc/riscv/softfloat.cpp"],
+    "tests/devices/hardware/test_pci_device.cpp": [
+        *(f"csrc/devices/hardware/{part}.cpp" for part in ("pci_device", "pcie_root", "ahci", "ahci_port", "ata")),
+        "csrc/memory/*.cpp",
+        "csrc/storage/*.cpp",
+        "csrc/base/executor.cpp",
+    ],
+}
+
+
+def test_every_program_is_listed():
+    found = {str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("*.cpp")}
+    assert found == set(PROGRAMS)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_program(program, tmp_path):
+    compiler = shutil.which("g++") or shutil.which("c++")
+    assert compiler, "a C++ compiler is needed (g++ 12 or newer)"
+    sources = [program, *(str(path.relative_to(ROOT)) for glob in PROGRAMS[program] for path in sorted(ROOT.glob(glob)))]
+    executable = tmp_path / "test"
+    flags = ["-std=gnu++20", "-O1", "-g1", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-Icsrc", "-pthread"]
+    flags += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    build = subprocess.run([compiler, *flags, *sources, "-o", executable], cwd=ROOT, capture_output=True, text=True)
+    assert build.returncode == 0, build.stderr
+    # A sanitizer that is preloaded for the extension must not be for this program, which links its own.
+    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+    run = subprocess.run([executable], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240)
+    output = run.stdout + run.stderr
+    assert run.returncode == 0, output[-4000:]
+    counts = re.search(r"(\d+) passed, (\d+) failed", output)
+    assert counts, f"no closing line in:\n{output[-2000:]}"
+    assert int(counts[1]) > 0
+    assert int(counts[2]) == 0
