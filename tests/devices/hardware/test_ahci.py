@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import struct
 from itertools import pairwise
@@ -17,7 +18,7 @@ import wirt
 DISK_BYTES = 16 << 20
 SECTORS = DISK_BYTES // 512
 
-ABRT, IDNF = 0x04, 0x10
+ABRT, IDNF, UNC = 0x04, 0x10, 0x40
 
 
 @pytest.fixture
@@ -346,6 +347,23 @@ def test_a_tag_that_is_not_the_slot_is_aborted(driver):
     with pytest.raises(a.CommandFailed) as failure:
         driver.wait(1 << 3)
     assert failure.value.error == ABRT
+
+
+def test_a_medium_error_is_uncorrectable(tmp_path):
+    path = tmp_path / "disk.img"
+    path.write_bytes(pattern(1 << 20))
+    with wirt.Machine(memory="64M", disks=[wirt.Disk(path, bus="ahci")]) as vm:
+        driver = AhciDriver(vm)
+        # The file is cut behind the disk's back: what was there can no longer be read.
+        os.truncate(path, 512 << 10)
+        failure = driver.fail(a.READ_DMA_EXT, 1500, 8, prdt=[(BUFFER, 4096)])
+        assert failure.error == UNC
+        assert failure.status & 0x01
+        assert int.from_bytes(driver.memory(a.FIS_AREA + 0x44, 3), "little") == 1500
+        assert driver.fail(a.READ_FPDMA, 1500, 8, prdt=[(BUFFER, 4096)]).error == UNC
+        driver.run(a.READ_LOG_EXT, 0x10, 1, prdt=[(BUFFER, 512)])
+        assert driver.memory(BUFFER, 4)[3] == UNC
+        assert driver.read_sectors(0, 8) == pattern(1 << 20)[:4096]
 
 
 # --- read-only disks ---
