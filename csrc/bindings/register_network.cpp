@@ -1,5 +1,6 @@
 // The switch, its ports, and the host's own end points on it.
-#include "base/error.h"
+#include <pybind11/stl.h>
+
 #include "bindings/handle.h"
 #include "bindings/register.h"
 #include "network/end_point.h"
@@ -12,13 +13,13 @@ using network::EndPoint;
 using network::Port;
 using network::Switch;
 
-py::object receive(EndPoint& end_point, double timeout_s) {
+std::optional<py::bytes> receive(EndPoint& end_point, double timeout_s) {
     std::optional<std::vector<u8>> frame;
     wait_interruptibly(timeout_s, [&](double slice_s) {
         frame = end_point.receive(slice_s);
         return frame.has_value();
     });
-    if (!frame) return py::none();
+    if (!frame) return std::nullopt;
     return py::bytes(reinterpret_cast<const char*>(frame->data()), frame->size());
 }
 

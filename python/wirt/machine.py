@@ -10,7 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-from wirt import _core, stats
+from wirt import _core
+from wirt import stats as _stats
 from wirt.console import Console
 from wirt.device import Device
 from wirt.disk import Disk
@@ -218,9 +219,9 @@ class Machine:
         return self._core.dtb
 
     @property
-    def devices(self) -> list[stats.DeviceStats]:
+    def devices(self) -> list[_stats.DeviceStats]:
         """The devices, where they are, and what they counted."""
-        return stats.collect_devices(self._core.devices())
+        return _stats.collect_devices(self._core.devices())
 
     def map_device(self, base: int, size: int, device: Device) -> None:
         """Puts a Python device at a physical address; before :meth:`start`.
@@ -236,13 +237,13 @@ class Machine:
 
     # --- observation ---
 
-    def stats(self) -> stats.Stats:
+    def stats(self) -> _stats.Stats:
         """All counters: exits by device and cause, instructions, TLB and block-cache figures."""
-        return stats.collect(self._core)
+        return _stats.collect(self._core)
 
-    def take_marks(self) -> list[stats.Mark]:
+    def take_marks(self) -> list[_stats.Mark]:
         """The sections that the guest measured since the last call."""
-        return stats.collect_marks(self._core.take_marks())
+        return _stats.collect_marks(self._core.take_marks())
 
     @property
     def instructions(self) -> int:
