@@ -603,7 +603,11 @@ void VirtioNet::visit_state(StateVisitor& v) {
     }
     if (v.loading()) {
         store_config();
-        if (core().has_queue(receiveq(0))) connect();
+        if (core().has_queue(receiveq(0))) {
+            connect();
+        } else {
+            shutdown();
+        }
     }
 }
 
