@@ -86,8 +86,8 @@ class Switch : public std::enable_shared_from_this<Switch> {
     virtual std::shared_ptr<Port> add_port(std::string name) = 0;
 };
 
-// Whether the offload request lies inside the frame and makes sense (virtio 1.2, 5.1.6.2): checksum field in range, a
-// segment size and a checksum with every GSO type. Who takes frames from a guest asks this first.
+// Whether the offload request lies inside the frame and makes sense (virtio 1.2, 5.1.6.2): checksum field in
+// range, a segment size and a checksum with every GSO type. Who takes frames from a guest asks this first.
 bool offload_valid(const Frame& frame);
 
 // Makes `frame` fit for a receiver: completes the checksum, cuts a GSO frame into segments. The result is
