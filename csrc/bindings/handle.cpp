@@ -1,8 +1,25 @@
 #include "bindings/handle.h"
 
+#include "bindings/machine_disk.h"
 #include "bindings/python_device.h"
 
 namespace wirt::bindings {
+
+namespace {
+
+// Puts a MachineDisk in front of every backend of `config`.
+std::vector<std::shared_ptr<MachineDisk>> own_disks(machine::MachineConfig& config) {
+    std::vector<std::shared_ptr<MachineDisk>> disks;
+    for (machine::DiskConfig& disk : config.disks) {
+        disks.push_back(std::make_shared<MachineDisk>(std::move(disk.backend)));
+        disk.backend = disks.back();
+    }
+    return disks;
+}
+
+}  // namespace
+
+Handle::Handle(machine::MachineConfig config) : disks_(own_disks(config)), machine(std::move(config)) {}
 
 void Handle::close() {
     {
@@ -10,6 +27,7 @@ void Handle::close() {
         py::gil_scoped_release release;
         machine.close();
     }
+    for (const auto& disk : disks_) disk->release();
     // A device that refers to its machine would otherwise keep both for ever.
     for (PythonDevice* device : python_devices) device->release();
 }

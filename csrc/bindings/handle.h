@@ -14,18 +14,20 @@ namespace wirt::bindings {
 
 namespace py = pybind11;
 
+class MachineDisk;
 class PythonDevice;
 
 // Every Python object that reaches into a machine (a hart, its memory, an exported buffer) shares this, so
 // that the machine outlives them all. It is dropped by Python only, hence with the GIL held.
 class Handle {
   public:
-    explicit Handle(machine::MachineConfig config) : machine(std::move(config)) {}
+    explicit Handle(machine::MachineConfig config);
     ~Handle() { close(); }
     Handle(const Handle&) = delete;
     Handle& operator=(const Handle&) = delete;
 
-    // Ends the machine and lets go of what it holds of Python. With the GIL held.
+    // Ends the machine, closes its disks and lets go of what it holds of Python. Consoles, statistics and the
+    // reason of the stop can still be read. With the GIL held.
     void close();
     // Called before harts run: what was written through an exported buffer may be code that was decoded.
     void settle_exported_memory();
@@ -33,6 +35,10 @@ class Handle {
     // With the GIL held.
     void raise_host_error() const;
 
+  private:
+    std::vector<std::shared_ptr<MachineDisk>> disks_;
+
+  public:
     machine::Machine machine;
     bool memory_exported = false;
     std::vector<PythonDevice*> python_devices;  // owned by the machine

@@ -17,7 +17,11 @@ u64 PythonDevice::read(u64 offset, unsigned size) {
     const py::int_ mask((size == 8) ? ~u64{0} : (u64{1} << (size * 8)) - 1);
     // `&` takes in negative numbers as two's complement and refuses what is no integer.
     PyObject* masked = PyNumber_And(result.ptr(), mask.ptr());
-    if (masked == nullptr) throw py::error_already_set();
+    if (masked == nullptr) {
+        PyErr_Clear();
+        throw py::type_error("device " + name_ + ": read() has to return an int, not " +
+                             std::string(py::str(py::type::of(result).attr("__name__"))));
+    }
     return py::cast<u64>(py::reinterpret_steal<py::object>(masked));
 }
 

@@ -20,7 +20,7 @@ void register_isa(py::module_& module) {
         .def_property_readonly(
             "format", [](const InstructionInfo& info) { return riscv::format_name(info.format); },
             "The operand format, e.g. ``R`` or ``FFF_RM``.")
-        .def_readonly("extension", &InstructionInfo::extension, "The extension that brings it, e.g. ``Zba``.")
+        .def_readonly("extension", &InstructionInfo::extension, "The extension that brings it, e.g. ``zba``.")
         .def_readonly("compressed", &InstructionInfo::compressed, "Whether it is 16 bits wide.")
         .def("__repr__", [](const InstructionInfo& info) {
             return std::string("<") + info.name + " (" + info.extension + ")>";

@@ -21,6 +21,18 @@ struct Range {
     u64 length;
 };
 
+u64 address_of(const py::object& number) {
+    const py::object index = py::reinterpret_steal<py::object>(PyNumber_Index(number.ptr()));
+    if (!index) throw py::error_already_set();
+    const u64 address = PyLong_AsUnsignedLongLong(index.ptr());
+    if (PyErr_Occurred() != nullptr) {
+        PyErr_Clear();
+        throw AddressError("guest memory is sliced by physical addresses, which " +
+                           std::string(py::str(index)) + " is not");
+    }
+    return address;
+}
+
 // A slice by physical address. Unlike a sequence's, it must lie in RAM as it is written.
 Range range_of(const Memory& memory, const py::slice& slice) {
     const auto& ram = memory.handle->machine.ram();
@@ -29,8 +41,8 @@ Range range_of(const Memory& memory, const py::slice& slice) {
         throw py::value_error("guest memory has no slices with a step");
     const py::object first = slice.attr("start");
     const py::object last = slice.attr("stop");
-    const u64 start = first.is_none() ? ram.base() : py::cast<u64>(first);
-    const u64 stop = last.is_none() ? ram.base() + ram.size() : py::cast<u64>(last);
+    const u64 start = first.is_none() ? ram.base() : address_of(first);
+    const u64 stop = last.is_none() ? ram.base() + ram.size() : address_of(last);
     if (stop < start || !ram.contains(start, stop - start)) {
         throw AddressError("physical memory " + hex(start) + " to " + hex(stop) + " is not all RAM: it is " +
                            hex(ram.base()) + " to " + hex(ram.base() + ram.size()));

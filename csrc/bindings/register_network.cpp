@@ -17,7 +17,7 @@ std::optional<py::bytes> receive(EndPoint& end_point, double timeout_s) {
     std::optional<std::vector<u8>> frame;
     wait_interruptibly(timeout_s, [&](double slice_s) {
         frame = end_point.receive(slice_s);
-        return frame.has_value();
+        return frame.has_value() || end_point.closed();
     });
     if (!frame) return std::nullopt;
     return py::bytes(reinterpret_cast<const char*>(frame->data()), frame->size());
@@ -52,10 +52,11 @@ void register_network(py::module_& module) {
         .def("send", &send, py::arg("frame"))
         .def("receive", &receive, py::arg("timeout"),
              "The oldest frame that waits, or None when none arrives in `timeout` seconds (negative: wait "
-             "for ever).")
+             "for ever), or when it is closed.")
         .def_property_readonly("waiting", &EndPoint::waiting, "Frames that wait to be received.")
         .def_property_readonly("stats", &EndPoint::stats)
-        .def("close", &EndPoint::close, ReleaseGil(), "Unplugs it.");
+        .def("close", &EndPoint::close, ReleaseGil(), "Unplugs it.")
+        .def_property_readonly("closed", &EndPoint::closed);
 
     py::class_<Switch, std::shared_ptr<Switch>>(module, "Switch",
                                                 "A learning Ethernet switch in this process.")

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "bindings/register.h"
 #include "storage/block_backend.h"
+#include "storage/volatile_cache.h"
 
 namespace wirt::bindings {
 
@@ -75,6 +76,13 @@ void register_storage(py::module_& module) {
         .def("read", &read, py::arg("offset"), py::arg("length"), "Bytes of the disk's content.")
         .def("write", &write, py::arg("offset"), py::arg("data"))
         .def("flush", &flush, "Returns when everything written is on stable storage.");
+
+    py::class_<storage::VolatileCache, BlockBackend, std::shared_ptr<storage::VolatileCache>>(
+        module, "VolatileCache", "A disk that holds what is written until it is flushed.")
+        .def(py::init<std::shared_ptr<BlockBackend>>(), py::arg("base"))
+        .def("lose_power", &storage::VolatileCache::lose_power, py::arg("seed"),
+             py::call_guard<py::gil_scoped_release>(),
+             "Drops what was not flushed, or some of it, and fails from then on; sectors lost.");
 
     module.def(
         "open_disk",

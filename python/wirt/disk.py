@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Literal
 
 from wirt import _core
-from wirt.errors import ConfigError
+from wirt.errors import ConfigError, StorageError
 from wirt.sizes import parse_size
 
 __all__ = ["Bus", "Disk"]
@@ -17,11 +18,15 @@ Bus = Literal["virtio", "ahci"]
 class Disk:
     """A raw disk image, a block-device file, or memory, on a controller of the machine.
 
+    A file is open, and locked against other users, from here until the machine that has the disk is closed. One
+    machine at a time may have it, unless it is read-only.
+
     Args:
         path: a file whose size is a multiple of 512 bytes, or a block device.
         bus: ``"virtio"`` (virtio-blk) or ``"ahci"`` (a SATA disk).
         read_only: the guest cannot write.
-        ephemeral: what the guest writes is kept in memory and dropped with the disk; the file stays as it is.
+        ephemeral: what the guest writes is kept in memory and dropped when its machine is closed; the file stays as
+            it is.
         serial: shown to the guest, at most 20 ASCII characters.
         queues: request queues; more than one on virtio only.
 
@@ -40,11 +45,13 @@ class Disk:
         serial: str = "",
         queues: int = 1,
     ) -> None:
-        self._configure(_core.open_disk(os.fspath(path), read_only, ephemeral), bus, serial, queues)
+        name = os.fspath(path)
+        self._configure(lambda: _core.open_disk(name, read_only, ephemeral), bus, serial, queues)
+        self._keep = False
 
     @classmethod
     def memory(cls, size: int | str, bus: Bus = "virtio", *, serial: str = "", queues: int = 1) -> Disk:
-        """A zero-filled disk in host memory, gone with the object.
+        """A zero-filled disk in host memory; its content lasts as long as the object.
 
         Args:
             size: bytes, or a text such as ``"64M"``; a multiple of 512.
@@ -53,38 +60,68 @@ class Disk:
             queues: as for a file.
         """
         disk = cls.__new__(cls)
-        disk._configure(_core.memory_disk(parse_size(size, "disk size")), bus, serial, queues)
+        count = parse_size(size, "disk size")
+        disk._configure(lambda: _core.memory_disk(count), bus, serial, queues)
+        disk._keep = True
         return disk
 
-    def _configure(self, backend: _core.BlockBackend, bus: Bus, serial: str, queues: int) -> None:
+    def _configure(self, opener: Callable[[], _core.BlockBackend], bus: Bus, serial: str, queues: int) -> None:
         if bus not in ("virtio", "ahci"):
             raise ConfigError(f'disk bus {bus!r}: is neither "virtio" nor "ahci"')
-        self._backend = backend
-        self._config = _core.DiskConfig(backend, _core.DiskBus[bus], serial, queues)
+        self._opener = opener
+        # Opened at once, so that a mistake is heard here and not when a machine is built.
+        self._backend: _core.BlockBackend | None = opener()
+        self._queues = queues
+        self._user: object | None = None
         self.bus = bus
         self.serial = serial
+
+    def _attach(self, user: object) -> _core.DiskConfig:
+        """The core's configuration of it for a machine, which has it for itself until it detaches it."""
+        backend = self._opened()
+        if self._user is not None and not backend.read_only:
+            raise StorageError(f"{backend.describe()}: is in use by another machine; close that one first")
+        self._user = user
+        return _core.DiskConfig(backend, _core.DiskBus[self.bus], self.serial, self._queues)
+
+    def _detach(self, user: object) -> None:
+        """The machine is closed: the file can be, too."""
+        if self._user is user:
+            self._user = None
+            if not self._keep:
+                self._backend = None
+
+    def _opened(self) -> _core.BlockBackend:
+        if self._backend is None:
+            self._backend = self._opener()
+        return self._backend
 
     @property
     def size(self) -> int:
         """Bytes."""
-        return self._backend.size
+        return self._opened().size
 
     @property
     def read_only(self) -> bool:
         """Whether writes are refused."""
-        return self._backend.read_only
+        return self._opened().read_only
 
     def read(self, offset: int, length: int) -> bytes:
         """Bytes of the disk's content as the guest has left it, for tests and tools."""
-        return self._backend.read(offset, length)
+        return self._opened().read(offset, length)
 
     def write(self, offset: int, data: bytes) -> None:
         """Changes the disk's content; a guest that has cached the place does not see it."""
-        self._backend.write(offset, data)
+        self._opened().write(offset, data)
 
     def flush(self) -> None:
         """Returns when everything written is on stable storage."""
-        self._backend.flush()
+        self._opened().flush()
+
+    def close(self) -> None:
+        """Closes the file, unless a machine has it; it is opened again when it is needed."""
+        if self._user is None and not self._keep:
+            self._backend = None
 
     def __repr__(self) -> str:
-        return f"<wirt.Disk {self._backend.describe()} on {self.bus}>"
+        return f"<wirt.Disk {self._opened().describe()} on {self.bus}>"

@@ -70,22 +70,34 @@ class Machine:
         deterministic: bool = False,
         seed: int = 0,
     ) -> None:
+        # Names this machine to its disks without keeping it alive.
+        self._token = object()
         config = _core.MachineConfig()
         config.memory = _natural(parse_size(memory, "memory"), "memory")
         config.harts = _natural(cpus, "cpus")
         config.seed = _natural(seed, "seed")
         config.deterministic = deterministic
+        if not isinstance(cmdline, str):
+            raise ConfigError(f"cmdline {cmdline!r}: give a text")
         config.cmdline = cmdline
         config.kernel = _image(kernel, "kernel", unpack=True)
         config.firmware = _image(firmware, "firmware", unpack=True)
         config.initrd = _image(initrd, "initrd")
         config.dtb = _image(dtb, "dtb")
+        config.nets = [_port(net, nets)._config for net in nets]
         self._disks = [disk if isinstance(disk, Disk) else Disk(disk) for disk in disks]
-        config.disks = [disk._config for disk in self._disks]
-        config.nets = [_port(net)._config for net in nets]
-        self._core = _core.Machine(config)
+        try:
+            config.disks = [disk._attach(self._token) for disk in self._disks]
+            self._core = _core.Machine(config)
+        except BaseException:
+            self._release_disks()
+            raise
+        for net in nets:
+            net._taken = True
+        machine = self._core
+        # Consoles hold no reference to this object: a dropped machine goes at once, not when cycles are collected.
         self._consoles = {
-            name: Console(core, self._is_running)
+            name: Console(core, lambda: machine.state is _core.MachineState.running)
             for name, core in (("serial", self._core.serial), ("hvc", self._core.hvc), ("console", self._core.console))
         }
         self._raised: BaseException | None = None
@@ -110,9 +122,13 @@ class Machine:
         self._core.resume()
 
     def close(self) -> None:
-        """Ends the machine, whatever it is doing; idempotent. Registers and memory are gone afterwards."""
+        """Ends the machine, whatever it is doing, and closes its disks; idempotent.
+
+        Consoles, statistics, memory and the reason of the stop can still be read.
+        """
         _open.discard(self)
         self._core.close()
+        self._release_disks()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Waits until the machine does not run: the guest ended it, a breakpoint was hit, or someone paused it.
@@ -227,9 +243,13 @@ class Machine:
         """Puts a Python device at a physical address; before :meth:`start`.
 
         Raises:
-            ConfigError: something is there already.
+            ConfigError: something is there already, or the device is none.
+            StateError: the machine was started before.
         """
-        _core.map_device(self._core, base, size, device.name or type(device).__name__, device)
+        if not isinstance(device, Device):
+            raise ConfigError(f"{device!r} is no device: derive its class from wirt.Device")
+        name = device.name or type(device).__name__
+        _core.map_device(self._core, _natural(base, "base"), _natural(size, "size"), name, device)
 
     def interrupt_line(self, source: int) -> _core.InterruptLine:
         """An interrupt input of the PLIC for a Python device, 36 to 95; ``line.set(True)`` raises it."""
@@ -270,17 +290,22 @@ class Machine:
 
     def add_breakpoint(self, address: int) -> None:
         """Adds one; :meth:`wait` returns when it is hit."""
-        self._core.add_breakpoint(address)
+        self._core.add_breakpoint(_natural(address, "address"))
 
     def remove_breakpoint(self, address: int) -> None:
         """Removes one."""
-        self._core.remove_breakpoint(address)
+        self._core.remove_breakpoint(_natural(address, "address"))
 
     def __repr__(self) -> str:
         return f"<wirt.Machine {self.state}, {len(self._core.harts)} hart(s), {self.instructions} instructions>"
 
-    def _is_running(self) -> bool:
-        return self._core.state is _core.MachineState.running
+    def __del__(self) -> None:
+        # Without a close() the core ends with its last user; the disks must hear of it.
+        self._release_disks()
+
+    def _release_disks(self) -> None:
+        for disk in getattr(self, "_disks", ()):
+            disk._detach(self._token)
 
     def _reraising(self, call: Callable[[], _T]) -> _T:
         try:
@@ -315,9 +340,11 @@ def _image(source: ImageSource | None, what: str, *, unpack: bool = False) -> _c
     return _core.Image(name, content)
 
 
-def _port(net: Port) -> Port:
+def _port(net: Port, nets: Sequence[Port]) -> Port:
     if not isinstance(net, Port):
         raise ConfigError(f"nets: {net!r} is not a port; give lan.port() of a wirt.Switch()")
+    if net._taken or nets.count(net) > 1:
+        raise ConfigError(f"nets: {net!r} belongs to another NIC; give each one a port of its own with lan.port()")
     return net
 
 

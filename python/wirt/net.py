@@ -7,7 +7,7 @@ import secrets
 import string
 
 from wirt import _core
-from wirt.errors import ConfigError
+from wirt.errors import ConfigError, NetworkError
 
 __all__ = ["EndPoint", "Port", "Switch"]
 
@@ -17,7 +17,7 @@ _QUEUE_LIMIT = 4096
 
 
 class Port:
-    """One port of a switch; it becomes a virtio NIC in the machine that it is given to.
+    """One port of a switch; it becomes a virtio NIC in the one machine that it is given to.
 
     Attributes:
         mac: the NIC's address, e.g. ``"02:00:00:12:34:56"``.
@@ -27,6 +27,7 @@ class Port:
         address = _parse_mac(mac) if mac is not None else b"\x02" + secrets.token_bytes(5)
         self.mac = address.hex(":")
         self._config = _core.NetConfig(port, address, queue_pairs)
+        self._taken = False
 
     def __repr__(self) -> str:
         return f"<wirt.Port {self.mac}>"
@@ -57,9 +58,12 @@ class EndPoint:
 
         Raises:
             TimeoutError: no frame arrived.
+            NetworkError: the end point is closed, and no frame is left.
         """
         frame = self._end_point.receive(-1.0 if timeout is None else max(timeout, 0.0))
         if frame is None:
+            if self._end_point.closed:
+                raise NetworkError("the end point is closed and has no frame left")
             raise TimeoutError(f"no frame arrived in {timeout} s")
         return frame
 

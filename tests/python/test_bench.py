@@ -1,0 +1,71 @@
+"""The I/O comparison: that it measures what it says; the figures themselves decide nothing."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import wirt
+from wirt.bench.io import Measurement, Sample, Settings, run, summarise
+from wirt.bench.plot import plot
+
+TINY = Settings(repeats=2, megabytes=1, operations=64, console_bytes=4096)
+
+
+@pytest.fixture(scope="module")
+def measurement():
+    return run(TINY)
+
+
+def test_all_the_work_of_the_issue_is_there(measurement):
+    works = {(comparison.kind, comparison.work) for comparison in measurement.comparisons}
+    sizes = [4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20]
+    assert {("disk", f"seq-{kind}/{size}") for kind in ("read", "write") for size in sizes} <= works
+    assert {("disk", f"rand-{kind}/4096/qd{depth}") for kind in ("read", "write") for depth in (1, 32)} <= works
+    assert {("console", "write/64"), ("console", "write/4096")} <= works
+
+
+def test_exits_tell_the_two_apart(measurement):
+    by_work = {comparison.work: comparison for comparison in measurement.comparisons}
+    # The 16550 takes one store a byte; virtio-console one buffer a write.
+    assert by_work["write/64"].full.exits_per_operation >= 64
+    assert by_work["write/64"].exit_ratio > 5
+    # A deeper queue shares doorbells and interrupts.
+    deep, shallow = by_work["rand-read/4096/qd32"], by_work["rand-read/4096/qd1"]
+    assert deep.full.exits_per_operation < shallow.full.exits_per_operation
+    assert deep.paravirtual.exits_per_operation < shallow.paravirtual.exits_per_operation
+    for comparison in measurement.comparisons:
+        assert comparison.exit_ratio > 1, comparison.work
+
+
+def test_exits_are_the_same_in_every_repeat(measurement):
+    # With one request under way at a time, what the guest does to a device depends on no timing.
+    for name in ("disk/ahci/seq-read/4096", "disk/virtio-blk/seq-read/4096"):
+        counts = {sample.exits for sample in measurement.samples if sample.name == name}
+        assert max(counts) <= min(counts) * 1.05
+
+
+def test_json_and_charts(measurement, tmp_path):
+    document = json.loads(json.dumps(measurement.as_json()))
+    assert len(document["comparisons"]) == len(measurement.comparisons)
+    for name, magic in (("chart.png", b"\x89PNG"), ("chart.svg", b"<?xml")):
+        plot(measurement, tmp_path / name)
+        assert (tmp_path / name).read_bytes().startswith(magic)
+    with pytest.raises(wirt.ConfigError, match="png"):
+        plot(measurement, tmp_path / "chart.txt")
+
+
+def test_summary():
+    samples = [Sample("x", 4, 4096, exits, 100, ns, 2048, 4) for exits, ns in ((8, 1000), (12, 2000), (40, 4000))]
+    summary = summarise(samples)
+    assert summary.exits_per_operation == 3
+    assert summary.copied_per_byte == 0.5
+    assert summary.throughput == (4096 / 2000e-9, 4096 / 4000e-9, 4096 / 1000e-9)
+    assert Measurement(TINY, samples).summaries == [summary]
+
+
+def test_file_backed(tmp_path):
+    settings = Settings(repeats=1, megabytes=1, operations=8, storage="file", directory=str(tmp_path))
+    assert run(settings, kinds=["disk"]).comparisons
+    assert list(tmp_path.iterdir()) == []
