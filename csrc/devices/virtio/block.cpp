@@ -155,7 +155,7 @@ void VirtioBlock::process(unsigned queue) {
         const Outcome outcome = execute(chain, policy);
         scatter(chain.writable, chain.writable_bytes - 1, &outcome.status, 1);
         lock.lock();
-        // 2.7.8.2: `written` counts from the start of the buffer. The status byte is its last one, so it
+        // 2.7.8.1: `written` counts from the start of the buffer. The status byte is its last one, so it
         // counts only where everything before it was filled.
         const u64 data = chain.writable_bytes - 1;
         const u64 written = outcome.data_written == data ? data + 1 : outcome.data_written;

@@ -139,6 +139,16 @@ u64 needed_host_feature(u8 gso_type) {
     }
 }
 
+// Up to the end of the transport header, which begins where the checksum does.
+u16 headers_length(const Frame& frame) {
+    const std::size_t start = frame.offload.csum_start;
+    std::size_t length = 8;
+    if ((frame.offload.gso_type & ~network::gso_ecn) != network::gso_udp) {
+        length = start + 12 < frame.bytes.size() ? frame.bytes[start + 12] / 16 * 4 : 20;
+    }
+    return static_cast<u16>(std::min({start + length, frame.bytes.size(), std::size_t{0xffff}}));
+}
+
 }  // namespace
 
 VirtioNet::VirtioNet(std::string name, std::shared_ptr<network::Port> port, Executor& executor,
@@ -277,14 +287,16 @@ FramePtr VirtioNet::take_frame(const Chain& chain) const {
     auto frame = std::make_shared<Frame>();
     frame->offload.needs_checksum = needs_checksum;
     frame->offload.gso_type = header.gso_type;
-    // A hint that need not be true (5.1.6.2.2), passed on only where it is at least possible.
-    frame->offload.header_length = static_cast<u16>(std::min<u64>(header.hdr_len, length));
     frame->offload.gso_size = header.gso_size;
     frame->offload.csum_start = needs_checksum ? header.csum_start : 0;
     frame->offload.csum_offset = needs_checksum ? header.csum_offset : 0;
     frame->bytes.resize(length);
     gather(chain.readable, sizeof header, frame->bytes.data(), length);
-    return network::offload_valid(*frame) ? frame : nullptr;
+    if (!network::offload_valid(*frame)) return nullptr;
+    // The driver's hdr_len is a hint that need not be true (5.1.6.2.2); the receiver is given a true one
+    // (5.1.6.4.1).
+    if (header.gso_type != network::gso_none) frame->offload.header_length = headers_length(*frame);
+    return frame;
 }
 
 void VirtioNet::transmit(unsigned queue) {

@@ -215,7 +215,7 @@ bool SplitQueue::push(std::span<const Used> used) {
         }
         ++next_used_;
     }
-    // The releasing store publishes the elements and the data before the index (2.7.8.2).
+    // The releasing store publishes the elements and the data before the index (2.7.8.1).
     return dma_.store<u16>(used_idx(), next_used_) || fail("used ring left RAM (2.7.8)");
 }
 

@@ -5,7 +5,7 @@
 // Reset and work in flight. A buffer popped from a queue may be the target of host I/O that cannot be called
 // back, and a driver may reuse its memory as soon as a reset is complete. So a chain counts as in flight from
 // pop to push, and a reset is complete only when none is: until then the status register keeps its old,
-// non-zero value (2.4.1: the driver takes the reset as complete when it reads 0). Linux's virtio-mmio driver
+// non-zero value (2.4.2: the driver takes the reset as complete when it reads 0). Linux's virtio-mmio driver
 // does not poll, so reading or writing the status first waits for the stragglers, but for no longer than
 // `settle_limit`; a driver that goes on regardless finds its writes ignored and gives up. From the moment
 // reset is written nothing is popped, and a chain of the old incarnation, told by its epoch, is not pushed

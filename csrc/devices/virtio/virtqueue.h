@@ -28,7 +28,7 @@ struct Chain {
     u64 writable_bytes = 0;
 };
 
-// A buffer given back, with the number of bytes written from the start of its writable part (2.7.8.2).
+// A buffer given back, with the number of bytes written from the start of its writable part (2.7.8.1).
 struct Used {
     u16 head;
     u32 written;

@@ -366,7 +366,7 @@ void host_errors_become_status_bytes() {
         setup.disk->error = error;
         for (const u32 type : {0u, 1u}) {
             setup.request(type);
-            CHECK(driver.wait(0) == (type == 0 ? 0 : 1));  // 2.7.8.2: nothing can be promised of the data
+            CHECK(driver.wait(0) == (type == 0 ? 0 : 1));  // 2.7.8.1: nothing can be promised of the data
             CHECK(setup.byte(setup.status_byte) == expected);
         }
     }
