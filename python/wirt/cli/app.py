@@ -76,10 +76,9 @@ def cli() -> None:
 def run() -> NoReturn:
     """Runs the command; a WirtError becomes one line on standard error and a status of its own."""
     try:
-        cli(standalone_mode=False)
-        sys.exit(0)
-    except click.exceptions.Exit as leaving:
-        sys.exit(leaving.exit_code)
+        # What a command gives ctx.exit() or Exit() comes back as the value of the call.
+        status = cli(standalone_mode=False)
+        sys.exit(status if isinstance(status, int) else 0)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

@@ -201,7 +201,6 @@ def _open(suite: str, mirror: str | None, insecure: bool, progress: Progress) ->
             raise PullError(
                 "the host's apt names no Debian mirror; name one with --mirror URL or in " + _VARIABLE_MIRROR
             )
-        progress.step(f"reading the package list of {suite}")
         source: _Source = apt.AptRoot(home / "apt", mirror, suite, keyring)
     else:
         if mirror is None:
@@ -209,8 +208,8 @@ def _open(suite: str, mirror: str | None, insecure: bool, progress: Progress) ->
                 "this host has no apt with Debian's keys to take a mirror from: install debian-archive-keyring, "
                 f"or name a mirror with --mirror URL or in {_VARIABLE_MIRROR}"
             )
-        progress.step(f"reading the package list of {suite}")
         source = archive.Archive(mirror, suite, keyring, insecure=insecure)
+    progress.step(f"reading the package list of {suite}")
     source.update()
     return source, home
 
