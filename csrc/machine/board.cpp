@@ -15,8 +15,8 @@ using namespace devices;
 
 namespace {
 const std::vector<std::string> isa_extensions = {
-    "i",   "m",   "a",   "f",      "d",      "c",      "zicsr", "zifencei", "zicntr", "zihpm",
-    "zba", "zbb", "zbs", "zicbom", "zicbop", "zicboz", "sstc",  "svinval",  "svadu"};
+    "i",   "m",   "a",      "f",      "d",      "c",     "zicsr",       "zifencei", "zicntr",  "zihpm", "zba",
+    "zbb", "zbs", "zicbom", "zicbop", "zicboz", "zawrs", "zihintpause", "sstc",     "svinval", "svadu"};
 }
 
 Board::Board(const MachineConfig& config, memory::GuestRam& ram, memory::AddressSpace& bus, Clock& clock,

@@ -134,17 +134,26 @@ void Machine::Parts::load() {
         check_apart(*firmware_image, config.firmware.name, *kernel_image, config.kernel.name);
     const LoadedImage& last = kernel_image ? *kernel_image : *firmware_image;
 
-    // The tree's size does not depend on the address it will state for the initrd: built twice.
+    // A tree's size does not depend on the address that it states for the initrd: built twice.
     const bool own_tree = !config.dtb.empty();
-    if (own_tree) check_dtb(config.dtb.bytes, config.dtb.name);
-    dtb = own_tree ? config.dtb.bytes : board->device_tree(config, ~u64{0} >> 8, config.initrd.bytes.size());
+    if (own_tree) config.dtb.bytes.resize(check_dtb(config.dtb.bytes, config.dtb.name));
+    const u64 initrd_size = config.initrd.bytes.size();
+    const auto tree = [&](u64 initrd) {
+        return own_tree ? with_chosen(config.dtb.bytes, config.cmdline, initrd, initrd + initrd_size)
+                        : board->device_tree(config, initrd, initrd_size);
+    };
+    dtb = tree(0);
     const u64 dtb_address = place_dtb(ram, last, dtb.size());
+    // The page below the tree is for fw_dynamic's information.
+    const u64 info_address = dtb_address - page_size;
+    if (info_address < last.end)
+        throw ImageError(config.kernel.name + ": no room is left above it for the device tree");
     u64 initrd_address = 0;
     if (!config.initrd.empty()) {
-        initrd_address = place_initrd(ram, last, dtb_address, config.initrd.bytes.size());
+        initrd_address = place_initrd(ram, last, info_address, initrd_size);
         write_image(ram, initrd_address, config.initrd.bytes);
+        dtb = tree(initrd_address);
     }
-    if (!own_tree) dtb = board->device_tree(config, initrd_address, config.initrd.bytes.size());
     write_image(ram, dtb_address, dtb);
 
     if (serve_sbi) {
@@ -154,16 +163,13 @@ void Machine::Parts::load() {
         // fw_dynamic.h).
         const u64 info[6] = {0x4942534f /* "OSBI" */, 2, kernel_image ? kernel_image->entry : 0,
                              1 /* S-mode */,          0, 0};
-        const u64 info_address = dtb_address - page_size;
-        const u64 lowest_used = initrd_address != 0 ? initrd_address : dtb_address;
-        const u64 info_at = initrd_address != 0 ? lowest_used - page_size : info_address;
-        write_image(ram, info_at, {reinterpret_cast<const u8*>(info), sizeof info});
+        write_image(ram, info_address, {reinterpret_cast<const u8*>(info), sizeof info});
         for (unsigned i = 0; i < slots.size(); ++i) {
             Hart& hart = *slots[i]->hart;
             hart.reset(firmware_image->entry, riscv::Privilege::machine);
             hart.set_x(10, i);
             hart.set_x(11, dtb_address);
-            hart.set_x(12, info_at);
+            hart.set_x(12, info_address);
             slots[i]->state = HartState::started;
         }
     }
@@ -228,6 +234,11 @@ void Machine::Parts::code_page_marked(const Hart& by, u64 page) {
     for (auto& slot : slots) {
         if (slot->hart.get() != &by) slot->hart->note_code_page(page);
     }
+}
+
+void Machine::Parts::relax(const Hart&) {
+    // With fewer host cores than harts, the holder of a guest's lock may be waiting for this very core.
+    if (!config.deterministic && slots.size() > 1) std::this_thread::yield();
 }
 
 void Machine::Parts::wake(const Hart& hart) {

@@ -66,6 +66,11 @@ void EndPoint::close() {
     arrived_.notify_all();
 }
 
+bool EndPoint::closed() const {
+    std::lock_guard lock(mutex_);
+    return !port_;
+}
+
 PortStats EndPoint::stats() const {
     std::lock_guard lock(mutex_);
     return stats_;

@@ -34,6 +34,7 @@ class EndPoint {
     std::size_t waiting() const;
     // Pulls the cable; frames already received can still be read. Wakes receivers.
     void close();
+    bool closed() const;
     PortStats stats() const;
 
   private:

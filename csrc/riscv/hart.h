@@ -46,6 +46,8 @@ class HartEnvironment {
     virtual void supervisor_call(Hart& hart) = 0;
     // `page` of guest RAM was decoded from for the first time; every other hart has to be told.
     virtual void code_page_marked(const Hart& by, u64 page) = 0;
+    // `hart` spins: others may have its host core for a moment.
+    virtual void relax(const Hart& hart) = 0;
     // Called (any thread) when an event arrives for a hart that may be parked.
     virtual void wake(const Hart& hart) = 0;
 };
@@ -218,6 +220,8 @@ class Hart {
     Next sfence_vma(u64 address, u64 asid, bool has_address, bool has_asid);
     Next sfence_ordering();
     Next fence_i();
+    Next relax();
+    Next wait_on_reservation(bool unlimited);
 
     // ---- state, hottest first ----
     u64 x_[33] = {};  // x_[32] swallows writes to x0

@@ -500,12 +500,13 @@ bool Hart::cache_block(CacheOp op, u64 address) {
         fault_.value = address;
         return false;
     }
-    if (!zero) return true;
+    // Outside RAM there is nothing that is cached.
     u8* host = ram_.host(translation->physical, block);
     if (host == nullptr) {
         raise(exc_store_access, address);
         return false;
     }
+    if (!zero) return true;
     for (u64 i = 0; i < block; i += 8) store_host(host + i, 8, 0);
     ram_.note_write(translation->physical, block);
     return true;

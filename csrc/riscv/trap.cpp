@@ -149,4 +149,17 @@ Hart::Next Hart::fence_i() {
     return Next::settle;
 }
 
+Hart::Next Hart::relax() {
+    environment_.relax(*this);
+    pc_ += 4;
+    return Next::resume;
+}
+
+Hart::Next Hart::wait_on_reservation(bool unlimited) {
+    // TW bounds WRS.NTO as it does WFI; its time-out is zero here (Zawrs, 1.0).
+    if (unlimited && privilege_ != Privilege::machine && (mstatus_ & mstatus::tw) != 0)
+        return illegal_instruction();
+    return relax();
+}
+
 }  // namespace wirt::riscv
