@@ -2,59 +2,18 @@
 """
 The machine itself. The public interface is the package wirt; this is what it is made of.
 """
-
 from __future__ import annotations
 import collections.abc
 import enum
 import typing
 import typing_extensions
-
-__all__: list[str] = [
-    "BlockBackend",
-    "Bus",
-    "Console",
-    "ControlRegisters",
-    "DeviceInfo",
-    "DiskBus",
-    "DiskConfig",
-    "EndPoint",
-    "ExitCount",
-    "FloatRegisters",
-    "Hart",
-    "HartStats",
-    "Image",
-    "Instruction",
-    "InstructionInfo",
-    "IntegerRegisters",
-    "InterruptLine",
-    "Machine",
-    "MachineConfig",
-    "MachineState",
-    "Mark",
-    "Memory",
-    "NetConfig",
-    "Port",
-    "PortStats",
-    "Privilege",
-    "StopInfo",
-    "StopReason",
-    "Switch",
-    "csrs",
-    "disassemble",
-    "float_register_names",
-    "instructions",
-    "interrupt_line",
-    "map_device",
-    "memory_disk",
-    "open_disk",
-    "register_names",
-]
-
+__all__: list[str] = ['BlockBackend', 'Bus', 'Console', 'ControlRegisters', 'DeviceInfo', 'DiskBus', 'DiskConfig', 'EndPoint', 'ExitCount', 'FloatRegisters', 'Hart', 'HartStats', 'Image', 'Instruction', 'InstructionInfo', 'IntegerRegisters', 'InterruptLine', 'Machine', 'MachineConfig', 'MachineState', 'Mark', 'Memory', 'NetConfig', 'Port', 'PortStats', 'Privilege', 'StopInfo', 'StopReason', 'Switch', 'VolatileCache', 'csrs', 'disassemble', 'float_register_names', 'instructions', 'interrupt_line', 'map_device', 'memory_disk', 'open_disk', 'register_names']
 class InstructionInfo:
     """
     One instruction of the tables that the hart executes.
     """
-    def __repr__(self) -> str: ...
+    def __repr__(self) -> str:
+        ...
     @property
     def compressed(self) -> bool:
         """
@@ -85,12 +44,12 @@ class InstructionInfo:
         """
         The mnemonic, as the specification has it.
         """
-
 class ExitCount:
     """
     How often the guest's accesses to one register left the hart.
     """
-    def __repr__(self) -> str: ...
+    def __repr__(self) -> str:
+        ...
     @property
     def cause(self) -> str:
         """
@@ -102,10 +61,11 @@ class ExitCount:
         The device's name, e.g. ``virtio-blk0``.
         """
     @property
-    def reads(self) -> int: ...
+    def reads(self) -> int:
+        ...
     @property
-    def writes(self) -> int: ...
-
+    def writes(self) -> int:
+        ...
 class HartStats:
     """
     Counts of one hart since the machine was built.
@@ -151,7 +111,8 @@ class HartStats:
         Walks of the guest's page tables.
         """
     @property
-    def tlb_flushes(self) -> int: ...
+    def tlb_flushes(self) -> int:
+        ...
     @property
     def tlb_misses(self) -> int:
         """
@@ -167,12 +128,12 @@ class HartStats:
         """
         Times that the hart waited for an interrupt.
         """
-
 class DeviceInfo:
     """
     A device of the machine and what it counted.
     """
-    def __repr__(self) -> str: ...
+    def __repr__(self) -> str:
+        ...
     @property
     def base(self) -> int | None:
         """
@@ -204,7 +165,8 @@ class DeviceInfo:
         ``platform``, ``pci`` or ``virtio-mmio``.
         """
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        ...
     @property
     def notifications(self) -> int:
         """
@@ -220,7 +182,6 @@ class DeviceInfo:
         """
         Bytes.
         """
-
 class Mark:
     """
     A section that the guest measured: all counts are differences.
@@ -231,9 +192,11 @@ class Mark:
         As the guest counted them.
         """
     @property
-    def devices(self) -> list[DeviceInfo]: ...
+    def devices(self) -> list[DeviceInfo]:
+        ...
     @property
-    def exits(self) -> list[ExitCount]: ...
+    def exits(self) -> list[ExitCount]:
+        ...
     @property
     def host_ns(self) -> int:
         """
@@ -245,20 +208,22 @@ class Mark:
         Retired by all harts.
         """
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        ...
     @property
     def operations(self) -> int:
         """
         As the guest counted them.
         """
     @property
-    def sbi_calls(self) -> int: ...
-
+    def sbi_calls(self) -> int:
+        ...
 class BlockBackend:
     """
     What stands behind a disk.
     """
-    def describe(self) -> str: ...
+    def describe(self) -> str:
+        ...
     def flush(self) -> None:
         """
         Returns when everything written is on stable storage.
@@ -267,67 +232,86 @@ class BlockBackend:
         """
         Bytes of the disk's content.
         """
-    def write(self, offset: typing.SupportsIndex, data: bytes) -> None: ...
+    def write(self, offset: typing.SupportsIndex, data: bytes) -> None:
+        ...
     @property
-    def read_only(self) -> bool: ...
+    def read_only(self) -> bool:
+        ...
     @property
     def size(self) -> int:
         """
         Bytes.
         """
-
+class VolatileCache(BlockBackend):
+    """
+    A disk that holds what is written until it is flushed.
+    """
+    def __init__(self, base: BlockBackend) -> None:
+        ...
+    def lose_power(self, seed: typing.SupportsIndex) -> int:
+        """
+        Drops what was not flushed, or some of it, and fails from then on; sectors lost.
+        """
 class Port:
     """
     One end of a cable, for a machine's NIC.
     """
-
 class PortStats:
     """
     What passed through a port.
     """
     @property
-    def dropped_frames(self) -> int: ...
+    def dropped_frames(self) -> int:
+        ...
     @property
-    def received_bytes(self) -> int: ...
+    def received_bytes(self) -> int:
+        ...
     @property
-    def received_frames(self) -> int: ...
+    def received_frames(self) -> int:
+        ...
     @property
-    def sent_bytes(self) -> int: ...
+    def sent_bytes(self) -> int:
+        ...
     @property
-    def sent_frames(self) -> int: ...
-
+    def sent_frames(self) -> int:
+        ...
 class EndPoint:
     """
     A host that is Python: it sends and receives Ethernet frames.
     """
-    def __init__(self, port: Port, queue_limit: typing.SupportsIndex) -> None: ...
+    def __init__(self, port: Port, queue_limit: typing.SupportsIndex) -> None:
+        ...
     def close(self) -> None:
         """
         Unplugs it.
         """
     def receive(self, timeout: float) -> bytes | None:
         """
-        The oldest frame that waits, or None when none arrives in `timeout` seconds (negative: wait for ever).
+        The oldest frame that waits, or None when none arrives in `timeout` seconds (negative: wait for ever), or when it is closed.
         """
-    def send(self, frame: bytes) -> None: ...
+    def send(self, frame: bytes) -> None:
+        ...
     @property
-    def stats(self) -> PortStats: ...
+    def closed(self) -> bool:
+        ...
+    @property
+    def stats(self) -> PortStats:
+        ...
     @property
     def waiting(self) -> int:
         """
         Frames that wait to be received.
         """
-
 class Switch:
     """
     A learning Ethernet switch in this process.
     """
-    def __init__(self) -> None: ...
+    def __init__(self) -> None:
+        ...
     def add_port(self, name: str) -> Port:
         """
         A new port; dropping the last reference unplugs it.
         """
-
 class Console:
     """
     Bytes to and from one console of the guest.
@@ -354,26 +338,29 @@ class Console:
         """
         How many bytes the guest has written since the machine was built.
         """
-
 class Memory:
     """
     Guest RAM: a writable buffer without a copy (index 0 is the byte at `base`), and slices by physical address. Code written through the buffer is seen when harts start or resume; code written through slices at once.
     """
     @typing.overload
-    def __getitem__(self, addresses: slice) -> bytes: ...
+    def __getitem__(self, addresses: slice) -> bytes:
+        ...
     @typing.overload
-    def __getitem__(self, address: typing.SupportsIndex) -> int: ...
-    def __len__(self) -> int: ...
+    def __getitem__(self, address: typing.SupportsIndex) -> int:
+        ...
+    def __len__(self) -> int:
+        ...
     @typing.overload
-    def __setitem__(self, addresses: slice, value: typing_extensions.Buffer) -> None: ...
+    def __setitem__(self, addresses: slice, value: typing_extensions.Buffer) -> None:
+        ...
     @typing.overload
-    def __setitem__(self, address: typing.SupportsIndex, value: typing.SupportsIndex) -> None: ...
+    def __setitem__(self, address: typing.SupportsIndex, value: typing.SupportsIndex) -> None:
+        ...
     @property
     def base(self) -> int:
         """
         Physical address of the first byte.
         """
-
 class Bus:
     """
     The physical address space as a hart sees it: RAM and device registers.
@@ -386,21 +373,19 @@ class Bus:
         """
         The same for a store.
         """
-
 class Privilege(enum.IntEnum):
     """
     Privilege modes, as the specification numbers them.
     """
-
     machine = ...
     supervisor = ...
     user = ...
-
 class Instruction:
     """
     One instruction in guest memory.
     """
-    def __repr__(self) -> str: ...
+    def __repr__(self) -> str:
+        ...
     @property
     def address(self) -> int:
         """
@@ -416,60 +401,69 @@ class Instruction:
         """
         Assembly.
         """
-
 class IntegerRegisters:
     """
     x0 to x31, by number, name or ABI name.
     """
     @typing.overload
-    def __getitem__(self, index: typing.SupportsIndex) -> int: ...
+    def __getitem__(self, index: typing.SupportsIndex) -> int:
+        ...
     @typing.overload
-    def __getitem__(self, name: str) -> int: ...
-    def __len__(self) -> int: ...
+    def __getitem__(self, name: str) -> int:
+        ...
+    def __len__(self) -> int:
+        ...
     @typing.overload
-    def __setitem__(self, index: typing.SupportsIndex, value: typing.SupportsIndex) -> None: ...
+    def __setitem__(self, index: typing.SupportsIndex, value: typing.SupportsIndex) -> None:
+        ...
     @typing.overload
-    def __setitem__(self, name: str, value: typing.SupportsIndex) -> None: ...
-
+    def __setitem__(self, name: str, value: typing.SupportsIndex) -> None:
+        ...
 class FloatRegisters:
     """
     f0 to f31 as raw 64-bit patterns, by number, name or ABI name; a single is NaN-boxed.
     """
     @typing.overload
-    def __getitem__(self, index: typing.SupportsIndex) -> int: ...
+    def __getitem__(self, index: typing.SupportsIndex) -> int:
+        ...
     @typing.overload
-    def __getitem__(self, name: str) -> int: ...
-    def __len__(self) -> int: ...
+    def __getitem__(self, name: str) -> int:
+        ...
+    def __len__(self) -> int:
+        ...
     @typing.overload
-    def __setitem__(self, index: typing.SupportsIndex, value: typing.SupportsIndex) -> None: ...
+    def __setitem__(self, index: typing.SupportsIndex, value: typing.SupportsIndex) -> None:
+        ...
     @typing.overload
-    def __setitem__(self, name: str, value: typing.SupportsIndex) -> None: ...
-
+    def __setitem__(self, name: str, value: typing.SupportsIndex) -> None:
+        ...
 class ControlRegisters:
     """
     Control and status registers by name or number, as M-mode reads them, without side effects; writes follow the register's WARL rules.
     """
     @typing.overload
-    def __getitem__(self, name: str) -> int: ...
+    def __getitem__(self, name: str) -> int:
+        ...
     @typing.overload
-    def __getitem__(self, number: typing.SupportsIndex) -> int: ...
+    def __getitem__(self, number: typing.SupportsIndex) -> int:
+        ...
     @typing.overload
-    def __setitem__(self, name: str, value: typing.SupportsIndex) -> None: ...
+    def __setitem__(self, name: str, value: typing.SupportsIndex) -> None:
+        ...
     @typing.overload
-    def __setitem__(self, number: typing.SupportsIndex, value: typing.SupportsIndex) -> None: ...
-
+    def __setitem__(self, number: typing.SupportsIndex, value: typing.SupportsIndex) -> None:
+        ...
 class Hart:
     """
     One hart. Everything but `id` needs the machine not to be running (StateError).
     """
-    def __repr__(self) -> str: ...
-    def disassemble(
-        self, count: typing.SupportsIndex = 8, address: typing.SupportsIndex | None = None
-    ) -> list[Instruction]:
+    def __repr__(self) -> str:
+        ...
+    def disassemble(self, count: typing.SupportsIndex = 8, address: typing.SupportsIndex | None = None) -> list[Instruction]:
         """
         Instructions from a virtual address (the pc unless given) on; fewer where no code can be read.
         """
-    def translate(self, address: typing.SupportsIndex, access: str = "load") -> int:
+    def translate(self, address: typing.SupportsIndex, access: str = 'load') -> int:
         """
         The physical address that an access (load, store or fetch) in the present mode would reach. Changes nothing, not even A and D bits. AddressError where it would fault.
         """
@@ -484,7 +478,8 @@ class Hart:
         Floating-point registers.
         """
     @property
-    def id(self) -> int: ...
+    def id(self) -> int:
+        ...
     @property
     def instructions(self) -> int:
         """
@@ -496,46 +491,48 @@ class Hart:
         Virtual address of the next instruction.
         """
     @pc.setter
-    def pc(self, arg1: typing.SupportsIndex) -> None: ...
+    def pc(self, arg1: typing.SupportsIndex) -> None:
+        ...
     @property
     def privilege(self) -> Privilege:
         """
         The present mode.
         """
     @privilege.setter
-    def privilege(self, arg1: Privilege) -> None: ...
+    def privilege(self, arg1: Privilege) -> None:
+        ...
     @property
     def x(self) -> IntegerRegisters:
         """
         Integer registers.
         """
-
 class DiskBus(enum.Enum):
     """
     Which controller a disk hangs on.
     """
-
     ahci = ...
     virtio = ...
-
 class Image:
     """
     The unpacked bytes of an image file, and what errors call it.
     """
     @typing.overload
-    def __init__(self) -> None: ...
+    def __init__(self) -> None:
+        ...
     @typing.overload
-    def __init__(self, name: str, content: typing_extensions.Buffer) -> None: ...
-    def __len__(self) -> int: ...
+    def __init__(self, name: str, content: typing_extensions.Buffer) -> None:
+        ...
+    def __len__(self) -> int:
+        ...
     @property
-    def name(self) -> str: ...
-
+    def name(self) -> str:
+        ...
 class DiskConfig:
-    def __init__(self, backend: BlockBackend, bus: DiskBus, serial: str, queues: typing.SupportsIndex) -> None: ...
-
+    def __init__(self, backend: BlockBackend, bus: DiskBus, serial: str, queues: typing.SupportsIndex) -> None:
+        ...
 class NetConfig:
-    def __init__(self, port: Port, mac: bytes, queue_pairs: typing.SupportsIndex) -> None: ...
-
+    def __init__(self, port: Port, mac: bytes, queue_pairs: typing.SupportsIndex) -> None:
+        ...
 class MachineConfig:
     cmdline: str
     deterministic: bool
@@ -545,44 +542,51 @@ class MachineConfig:
     kernel: Image
     rng: bool
     virtio_console: bool
-    def __init__(self) -> None: ...
+    def __init__(self) -> None:
+        ...
     @property
-    def disks(self) -> list[DiskConfig]: ...
+    def disks(self) -> list[DiskConfig]:
+        ...
     @disks.setter
-    def disks(self, arg0: collections.abc.Sequence[DiskConfig]) -> None: ...
+    def disks(self, arg0: collections.abc.Sequence[DiskConfig]) -> None:
+        ...
     @property
-    def harts(self) -> int: ...
+    def harts(self) -> int:
+        ...
     @harts.setter
-    def harts(self, arg0: typing.SupportsIndex) -> None: ...
+    def harts(self, arg0: typing.SupportsIndex) -> None:
+        ...
     @property
-    def memory(self) -> int: ...
+    def memory(self) -> int:
+        ...
     @memory.setter
-    def memory(self, arg0: typing.SupportsIndex) -> None: ...
+    def memory(self, arg0: typing.SupportsIndex) -> None:
+        ...
     @property
-    def nets(self) -> list[NetConfig]: ...
+    def nets(self) -> list[NetConfig]:
+        ...
     @nets.setter
-    def nets(self, arg0: collections.abc.Sequence[NetConfig]) -> None: ...
+    def nets(self, arg0: collections.abc.Sequence[NetConfig]) -> None:
+        ...
     @property
-    def seed(self) -> int: ...
+    def seed(self) -> int:
+        ...
     @seed.setter
-    def seed(self, arg0: typing.SupportsIndex) -> None: ...
-
+    def seed(self, arg0: typing.SupportsIndex) -> None:
+        ...
 class MachineState(enum.Enum):
     """
     Where a machine is in its life.
     """
-
     closed = ...
     created = ...
     paused = ...
     running = ...
     stopped = ...
-
 class StopReason(enum.Enum):
     """
     Why a machine does not run.
     """
-
     breakpoint = ...
     failure = ...
     halted = ...
@@ -591,7 +595,6 @@ class StopReason(enum.Enum):
     poweroff = ...
     reboot = ...
     step = ...
-
 class StopInfo:
     @property
     def code(self) -> int:
@@ -604,21 +607,26 @@ class StopInfo:
         With `breakpoint` and `step`: which hart.
         """
     @property
-    def reason(self) -> StopReason: ...
-
+    def reason(self) -> StopReason:
+        ...
 class Machine:
     """
     A whole computer; see wirt.Machine.
     """
-    def __init__(self, config: MachineConfig) -> None: ...
-    def add_breakpoint(self, address: typing.SupportsIndex) -> None: ...
+    def __init__(self, config: MachineConfig) -> None:
+        ...
+    def add_breakpoint(self, address: typing.SupportsIndex) -> None:
+        ...
     def close(self) -> None:
         """
         Ends everything; idempotent.
         """
-    def devices(self) -> list[DeviceInfo]: ...
-    def exits(self) -> list[ExitCount]: ...
-    def hart_stats(self) -> list[HartStats]: ...
+    def devices(self) -> list[DeviceInfo]:
+        ...
+    def exits(self) -> list[ExitCount]:
+        ...
+    def hart_stats(self) -> list[HartStats]:
+        ...
     def inspect(self) -> list[tuple[str, int]]:
         """
         (section.field, value) of all integer state.
@@ -631,12 +639,14 @@ class Machine:
         """
         Raises what a Python device raised, if one did.
         """
-    def remove_breakpoint(self, address: typing.SupportsIndex) -> None: ...
+    def remove_breakpoint(self, address: typing.SupportsIndex) -> None:
+        ...
     def resume(self) -> None:
         """
         paused -> running.
         """
-    def run_for(self, instructions: typing.SupportsIndex) -> None: ...
+    def run_for(self, instructions: typing.SupportsIndex) -> None:
+        ...
     def sbi_calls(self) -> list[tuple[str, int]]:
         """
         Calls by SBI extension.
@@ -649,7 +659,8 @@ class Machine:
         """
         Digest of all state.
         """
-    def step(self, hart: typing.SupportsIndex, count: typing.SupportsIndex) -> None: ...
+    def step(self, hart: typing.SupportsIndex, count: typing.SupportsIndex) -> None:
+        ...
     def take_marks(self) -> list[Mark]:
         """
         Sections measured since the last call.
@@ -659,36 +670,45 @@ class Machine:
         Waits until it does not run; false on time-out (s; negative: for ever). Raises what a device raised.
         """
     @property
-    def breakpoints(self) -> list[int]: ...
+    def breakpoints(self) -> list[int]:
+        ...
     @property
-    def bus(self) -> Bus: ...
+    def bus(self) -> Bus:
+        ...
     @property
-    def console(self) -> Console: ...
+    def console(self) -> Console:
+        ...
     @property
-    def dtb(self) -> bytes: ...
+    def dtb(self) -> bytes:
+        ...
     @property
-    def harts(self) -> list[Hart]: ...
+    def harts(self) -> list[Hart]:
+        ...
     @property
-    def hvc(self) -> Console: ...
+    def hvc(self) -> Console:
+        ...
     @property
     def instructions(self) -> int:
         """
         Retired by all harts.
         """
     @property
-    def memory(self) -> Memory: ...
+    def memory(self) -> Memory:
+        ...
     @property
-    def serial(self) -> Console: ...
+    def serial(self) -> Console:
+        ...
     @property
-    def state(self) -> MachineState: ...
+    def state(self) -> MachineState:
+        ...
     @property
-    def stop_info(self) -> StopInfo: ...
+    def stop_info(self) -> StopInfo:
+        ...
     @property
     def time_ns(self) -> int:
         """
         Guest time.
         """
-
 class InterruptLine:
     """
     A level-triggered input of the guest's PLIC.
@@ -702,49 +722,38 @@ class InterruptLine:
         """
         Its number at the PLIC.
         """
-
 def csrs() -> list[tuple[str, int]]:
     """
     (name, number) of the control and status registers that have a name.
     """
-
 def disassemble(raw: typing.SupportsIndex, pc: typing.SupportsIndex = 0) -> str:
     """
     One instruction of either width as assembly text; targets of jumps are shown as addresses.
     """
-
 def float_register_names() -> list[str]:
     """
     ABI names of f0 to f31.
     """
-
 def instructions() -> list[InstructionInfo]:
     """
     All instructions, the 32-bit ones first.
     """
-
 def interrupt_line(machine: Machine, source: typing.SupportsIndex) -> InterruptLine:
     """
     An interrupt line for such a device; sources 36 to 95.
     """
-
-def map_device(
-    machine: Machine, base: typing.SupportsIndex, size: typing.SupportsIndex, name: str, device: typing.Any
-) -> None:
+def map_device(machine: Machine, base: typing.SupportsIndex, size: typing.SupportsIndex, name: str, device: typing.Any) -> None:
     """
     Maps an object with read(offset, size) and write(offset, size, value) at a physical address.
     """
-
 def memory_disk(size: typing.SupportsIndex) -> BlockBackend:
     """
     A zero-filled disk in host memory.
     """
-
 def open_disk(path: str, read_only: bool, ephemeral: bool) -> BlockBackend:
     """
     A raw file or block-device file.
     """
-
 def register_names() -> list[str]:
     """
     ABI names of x0 to x31.

@@ -66,7 +66,7 @@ def plot(measurement: Measurement, path: Path) -> None:
     _finish(throughput, "throughput, MiB/s (median, min to max)")
     exits.set_yticks(list(rows), labels)
     exits.invert_yaxis()
-    throughput.legend(loc="lower right", frameon=False)
+    figure.legend(*throughput.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     storage = measurement.settings.storage
     figure.suptitle(f"Wirt: the same I/O over real hardware's interface and over virtio ({storage}-backed disks)")
     figure.savefig(path, dpi=150)
