@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
+from support.virtio_driver import Driver
 
 import wirt
-from support.virtio_driver import Driver
 
 
 @pytest.fixture
