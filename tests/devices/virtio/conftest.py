@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from support.virtio_driver import Driver
 
 import wirt
+from support.virtio_driver import Driver
 
 
 @pytest.fixture
