@@ -22,9 +22,9 @@ constexpr u64 all_irqs = supervisor_irqs | irq_bit(irq_msi) | irq_bit(irq_mti) |
 // Every exception but the ecall from M-mode, which is never delegated.
 constexpr u64 delegable_exceptions = 0xb3ff;
 
-// RV64 A C D F I M S U.
+// RV64 A B C D F I M S U.
 constexpr u64 misa_value =
-    u64{2} << 62 | 1 << 0 | 1 << 2 | 1 << 3 | 1 << 5 | 1 << 8 | 1 << 12 | 1 << 18 | 1 << 20;
+    u64{2} << 62 | 1 << 0 | 1 << 1 | 1 << 2 | 1 << 3 | 1 << 5 | 1 << 8 | 1 << 12 | 1 << 18 | 1 << 20;
 
 constexpr u64 mstatus_writable = mstatus::sie | mstatus::mie | mstatus::spie | mstatus::mpie | mstatus::spp |
                                  mstatus::mpp | mstatus::fs | mstatus::mprv | mstatus::sum | mstatus::mxr |
