@@ -92,3 +92,7 @@ def run() -> NoReturn:
         # Whoever read our output has had enough.
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        # A file to be written, for the most part.
+        click.echo(f"wirt: {error.filename or 'the system'}: {error.strerror or error}", err=True)
+        sys.exit(exit_status(WirtError()))

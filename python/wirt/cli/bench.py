@@ -46,9 +46,13 @@ def bench_io(
     from wirt.bench.io import Settings, run
     from wirt.bench.plot import check_plot_path, plot
     from wirt.cli.tables import print_io
+    from wirt.errors import ConfigError
 
+    # What could be said at once is not said after minutes of measuring.
     if plot_file is not None:
         check_plot_path(plot_file)
+    if json_file is not None and not json_file.parent.is_dir():
+        raise ConfigError(f"{json_file}: there is no directory {json_file.parent}")
     settings = Settings.quick() if quick else Settings()
     settings = replace(settings, storage=cast(Literal["memory", "file"], storage), directory=directory)
     if repeats is not None:

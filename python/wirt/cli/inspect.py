@@ -49,10 +49,11 @@ def command(as_json: bool, seconds: float | None, dtb_file: str | None, **option
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    # An address that is cut off at column 80 is of no use.
+    console = Console(width=max(Console().width, 100))
     table = Table(title=f"Devices ({document['state']}, {document['time_s']:.3f} s)")
     for name in ("name", "kind", "base", "size", "interrupt", "operations", "bytes moved"):
-        table.add_column(name, justify="left" if name in ("name", "kind", "interrupt") else "right")
+        table.add_column(name, justify="left" if name in ("name", "kind", "interrupt") else "right", no_wrap=True)
     for device in stats.devices:
         base = "-" if device.base is None else f"0x{device.base:x}"
         table.add_row(

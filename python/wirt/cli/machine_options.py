@@ -45,7 +45,7 @@ def machine_options(function: _F) -> _F:
         click.argument("guest", required=False),
         click.option("--kernel", "-k", type=file, help="Linux Image, ELF or vmlinuz."),
         click.option("--initrd", "-i", type=file, help="Initial RAM disk."),
-        click.option("--firmware", "-f", type=file, help="M-mode firmware, e.g. OpenSBI's fw_jump."),
+        click.option("--firmware", "-f", type=file, help="M-mode firmware, e.g. OpenSBI's fw_dynamic."),
         click.option("--dtb", type=file, help="Device tree in place of the generated one."),
         click.option("--append", "-a", metavar="TEXT", help="The kernel's command line."),
         click.option("--memory", "-m", default="512M", show_default=True, help="RAM."),

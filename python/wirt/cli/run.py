@@ -18,7 +18,9 @@ _LARGEST_GUEST_CODE = 69
 @click.command("run")
 @machine_options
 @click.option("--stats", is_flag=True, help="Print the machine's counters as JSON on standard error at the end.")
-@click.option("--timeout", type=float, metavar="SECONDS", help="End the machine after so long, with status 124.")
+@click.option(
+    "--timeout", type=click.FloatRange(0), metavar="SECONDS", help="End the machine after so long, with status 124."
+)
 def command(stats: bool, timeout: float | None, **options: Unpack[MachineOptions]) -> None:
     """Run a guest with this terminal as its console; Ctrl-] leaves it.
 
