@@ -37,8 +37,8 @@ if [ -n "$root" ]; then
     modprobe -q "${type:-ext4}"
     case " $(cat /proc/cmdline) " in *" rw "*) mode=rw;; *) mode=ro;; esac
     if mount -t "${type:-ext4}" -o "$mode" "$device" /newroot; then
-        for place in dev proc sys; do mount --move /$place /newroot/$place; done
         init=$(option init)
+        for place in dev proc sys; do mount --move /$place /newroot/$place; done
         exec switch_root /newroot "${init:-/sbin/init}"
     fi
     echo "init: cannot mount root=$root; here is a shell instead"
