@@ -93,16 +93,23 @@ Exit& exit_of(const Insn* last) {
         at_block_ = block; \
         at_insn_ = insn;   \
     } while (0)
-#define GO(slot, distance)               \
-    do {                                 \
-        delta = (distance);              \
-        pc += static_cast<u64>(delta);   \
-        if (LIKELY((slot) != nullptr)) { \
-            block = (slot);              \
-            goto enter;                  \
-        }                                \
-        link = &(slot);                  \
-        goto link_up;                    \
+// Enters a block. Written out at each use, so that every way into a block is an indirect jump of its own that
+// the host predicts by itself.
+#define ENTER(next)                                                                  \
+    do {                                                                             \
+        block = (next);                                                              \
+        cycles += block->count;                                                      \
+        if (UNLIKELY(cycles > limit_.load(std::memory_order_relaxed))) goto put_off; \
+        insn = block->insns;                                                         \
+        DISPATCH;                                                                    \
+    } while (0)
+#define GO(slot, distance)                          \
+    do {                                            \
+        delta = (distance);                         \
+        pc += static_cast<u64>(delta);              \
+        if (LIKELY((slot) != nullptr)) ENTER(slot); \
+        link = &(slot);                             \
+        goto link_up;                               \
     } while (0)
 #define TAKE GO(exit_of(insn).taken, IMM)
 #define FALL_THROUGH GO(exit_of(insn).next, i64{2} * insn->offset + 4)
@@ -115,10 +122,7 @@ Exit& exit_of(const Insn* last) {
     do {                                                                   \
         pc = (target);                                                     \
         const JumpEntry& jump_ = fetch_set_->jump[TlbSet::jump_index(pc)]; \
-        if (LIKELY(jump_.pc == pc)) {                                      \
-            block = jump_.block;                                           \
-            goto enter;                                                    \
-        }                                                                  \
+        if (LIKELY(jump_.pc == pc)) ENTER(jump_.block);                    \
         pc_ = pc;                                                          \
         cycles_ = cycles;                                                  \
         goto find;                                                         \
@@ -314,15 +318,11 @@ RunResult Hart::interpret(u64 until, const void* const** table) {
     i64 delta = 0;
     goto settle;
 
-enter:
-    cycles += block->count;
-    if (UNLIKELY(cycles > limit_.load(std::memory_order_relaxed))) {
-        cycles_ = cycles - block->count;
-        pc_ = pc;
-        goto settle;
-    }
-    insn = block->insns;
-    DISPATCH;
+put_off:
+    // The block was not run: its instructions do not count yet.
+    cycles_ = cycles - block->count;
+    pc_ = pc;
+    goto settle;
 
 link_up : {
     // The first time along this edge: find the successor and, within the page, remember it.
@@ -343,7 +343,7 @@ link_up : {
         block->physical == from + static_cast<u64>(delta) && (block->physical ^ from) < page_size) {
         *link = block;
     }
-    goto enter;
+    ENTER(block);
 }
 
 settle : {

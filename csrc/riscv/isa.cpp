@@ -288,7 +288,7 @@ std::string disassemble(u32 raw, u64 pc) {
         case Format::CSRI: {
             const u16 number = static_cast<u16>(full >> 20);
             char fallback[8];
-            std::snprintf(fallback, sizeof fallback, "0x%03x", number);
+            std::snprintf(fallback, sizeof fallback, "0x%x", number);
             const char* csr_text = csr_name(number) ? csr_name(number) : fallback;
             if (entry.format == Format::CSR) return format("%s,%s,%s", rd, csr_text, rs1);
             return format("%s,%s,%u", rd, csr_text, bits(full, 15, 5));
