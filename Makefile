@@ -65,11 +65,11 @@ asan: $(VENV)/developer tools
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH=build/asan/python \
 	$(BIN)/python -m pytest -p no:cacheprovider $(PYTEST)
 
-lint: $(VENV)/developer build
+lint: $(VENV)/installed $(VENV)/developer
 	ruff check . && ruff format --check .
 	mypy
 	find csrc -name '*.cpp' -o -name '*.h' | xargs clang-format --dry-run --Werror
-	PYTHONPATH=build/release/python $(BIN)/python tools/stubs.py --check
+	$(BIN)/python tools/stubs.py --check
 
 format: $(VENV)/developer
 	ruff check --fix . && ruff format .
