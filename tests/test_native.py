@@ -39,7 +39,10 @@ def test_every_program_is_listed():
 def test_program(program, tmp_path):
     compiler = shutil.which("g++") or shutil.which("c++")
     assert compiler, "a C++ compiler is needed (g++ 12 or newer)"
-    sources = [program, *(str(path.relative_to(ROOT)) for glob in PROGRAMS[program] for path in sorted(ROOT.glob(glob)))]
+    sources = [
+        program,
+        *(str(path.relative_to(ROOT)) for glob in PROGRAMS[program] for path in sorted(ROOT.glob(glob))),
+    ]
     executable = tmp_path / "test"
     flags = ["-std=gnu++20", "-O1", "-g1", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-Icsrc", "-pthread"]
     flags += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]

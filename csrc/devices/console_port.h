@@ -32,8 +32,8 @@ class ConsolePort {
     // --- host side ---
     void send(std::span<const u8> bytes);
     // Output has absolute positions since the machine was built. Copies what is available from `position`
-    // on (bytes already dropped are skipped) and sets `position` behind it. Waits up to `timeout_s` seconds for
-    // at least one byte, or for close(); empty on time-out.
+    // on (bytes already dropped are skipped) and sets `position` behind it. Waits up to `timeout_s` seconds
+    // for at least one byte, or for close(); empty on time-out.
     std::vector<u8> read(u64& position, double timeout_s);
     u64 written() const;
     // Wakes all readers; later reads do not wait.

@@ -188,6 +188,7 @@ class Hart {
     void flush_all();
     void flush_range(u64 start, u64 size, std::optional<u16> asid);
     void drop_store_entries(u64 ram_page);
+    void drop_store_entries_of_code();
     template <typename T>
     bool load_slow(u64 address, T& value);
     template <typename T>
@@ -290,9 +291,13 @@ class Hart {
         std::optional<u16> asid;
     };
     void request_fence(const FenceRequest& request);
+    // A stopped hart carries out nothing, and a guest may go on asking: so many wait, then they become one
+    // that covers all.
+    static constexpr std::size_t most_requests = 256;
     std::vector<FenceRequest> fence_requests_;
     std::atomic<u32> fences_pending_{0};
     std::vector<u64> code_pages_;
+    bool every_code_page_ = false;
     Stats stats_;
 };
 
