@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import secrets
+import os
 import string
 
 from wirt import _core
@@ -24,7 +24,7 @@ class Port:
     """
 
     def __init__(self, port: _core.Port, mac: str | None = None, queue_pairs: int = 1) -> None:
-        address = _parse_mac(mac) if mac is not None else b"\x02" + secrets.token_bytes(5)
+        address = _parse_mac(mac) if mac is not None else b"\x02" + os.urandom(5)
         self.mac = address.hex(":")
         self._config = _core.NetConfig(port, address, queue_pairs)
         self._taken = False
