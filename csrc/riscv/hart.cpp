@@ -2,6 +2,7 @@
 #include "riscv/hart.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/bits.h"
 #include "riscv/softfloat.h"
@@ -71,10 +72,13 @@ Hart::Next Hart::settle(u64 until, RunResult& result) {
         if ((events & ev_fence) != 0) service_fences();
         if ((events & ev_code_page) != 0) {
             std::vector<u64> pages;
+            bool every = false;
             {
                 std::lock_guard lock(request_mutex_);
                 pages.swap(code_pages_);
+                every = std::exchange(every_code_page_, false);
             }
+            if (every) drop_store_entries_of_code();
             for (const u64 page : pages) drop_store_entries(page);
         }
         if ((events & ev_code_write) != 0) drop_stale_code();
@@ -140,7 +144,11 @@ void Hart::request_sfence(u64 start, u64 size, std::optional<u16> asid) {
 void Hart::request_fence(const FenceRequest& request) {
     {
         std::lock_guard lock(request_mutex_);
-        fence_requests_.push_back(request);
+        if (fence_requests_.size() < most_requests) {
+            fence_requests_.push_back(request);
+        } else {
+            fence_requests_ = {{true, 0, 0, std::nullopt}, {false, 0, 0, std::nullopt}};
+        }
         fences_pending_.store(static_cast<u32>(fence_requests_.size()), std::memory_order_release);
     }
     post(ev_fence);
@@ -162,7 +170,12 @@ void Hart::service_fences() {
 void Hart::note_code_page(u64 page) {
     {
         std::lock_guard lock(request_mutex_);
-        code_pages_.push_back(page);
+        if (code_pages_.size() < most_requests) {
+            code_pages_.push_back(page);
+        } else {
+            code_pages_.clear();
+            every_code_page_ = true;
+        }
     }
     post(ev_code_page);
 }

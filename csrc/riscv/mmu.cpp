@@ -312,6 +312,22 @@ void Hart::drop_store_entries(u64 ram_page) {
     if (had) ram_.invalidate_code(ram_page);
 }
 
+void Hart::drop_store_entries_of_code() {
+    for (TranslationSpace& space : spaces_) {
+        for (auto& set : space.sets) {
+            if (!set) continue;
+            for (TlbEntry& entry : set->store) {
+                if (entry.tag == TlbEntry::no_tag) continue;
+                const u64 host = entry.tag + entry.addend;
+                const u64 page = (host - reinterpret_cast<u64>(ram_.data())) >> page_shift;
+                if (!ram_.holds_code(page)) continue;
+                entry = {};
+                ram_.invalidate_code(page);
+            }
+        }
+    }
+}
+
 // ---------------------------------------------------------------- accesses that miss
 
 bool Hart::load_any(u64 address, unsigned size, u64& value) {
