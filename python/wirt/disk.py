@@ -27,6 +27,8 @@ class Disk:
         read_only: the guest cannot write.
         ephemeral: what the guest writes is kept in memory and dropped when its machine is closed; the file stays as
             it is.
+        volatile_cache: what the guest writes is kept in memory until it flushes, so that :meth:`lose_power` can test
+            what a file system makes of that. Closing the machine is a clean end: it flushes.
         serial: shown to the guest, at most 20 ASCII characters.
         queues: request queues; more than one on virtio only.
 
@@ -42,11 +44,17 @@ class Disk:
         *,
         read_only: bool = False,
         ephemeral: bool = False,
+        volatile_cache: bool = False,
         serial: str = "",
         queues: int = 1,
     ) -> None:
         name = os.fspath(path)
-        self._configure(lambda: _core.open_disk(name, read_only, ephemeral), bus, serial, queues)
+
+        def opener() -> _core.BlockBackend:
+            file = _core.open_disk(name, read_only, ephemeral)
+            return _core.VolatileCache(file) if volatile_cache else file
+
+        self._configure(opener, bus, serial, queues)
         self._keep = False
 
     @classmethod
@@ -117,6 +125,29 @@ class Disk:
     def flush(self) -> None:
         """Returns when everything written is on stable storage."""
         self._opened().flush()
+
+    def lose_power(self, seed: int) -> int:
+        """Stops a disk with ``volatile_cache`` dead, also under a running machine, which from then on hears of errors.
+
+        Of what the guest has not flushed all, none, or a random half of the sectors is lost, as a disk may in any
+        order write what it caches (virtio 1.2, 5.2.6.2). The file is fit for use when the machine is closed.
+
+        Args:
+            seed: chooses what is lost.
+
+        Returns:
+            How many sectors of 512 bytes were lost.
+
+        Raises:
+            ConfigError: it has no such cache.
+        """
+        backend = self._opened()
+        if not isinstance(backend, _core.VolatileCache):
+            raise ConfigError(f"{backend.describe()}: keeps what it is given; open it with volatile_cache=True")
+        lost = backend.lose_power(seed)
+        if self._user is None:
+            self._backend = None
+        return lost
 
     def close(self) -> None:
         """Closes the file, unless a machine has it; it is opened again when it is needed."""
