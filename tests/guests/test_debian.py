@@ -1,0 +1,118 @@
+"""Debian's unmodified kernel on this machine: ``wirt pull debian`` has to be run first.
+
+Its drivers are the oracle: each test ends by asking the kernel's log whether one of them had something to complain of.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+import wirt
+from wirt.debian import Guest, cached_guest
+from wirt.debian.shell import Shell
+
+pytestmark = [pytest.mark.debian, pytest.mark.timeout(900)]
+
+PROMPT = "/ # "
+BOOT_S = 600  # a guest that hangs is what is looked for, not one on a busy host
+OPENSBI = Path("/usr/lib/riscv64-linux-gnu/opensbi/generic/fw_dynamic.bin")
+
+
+@pytest.fixture(name="debian", scope="module")
+def debian_fixture() -> Guest:
+    guest = cached_guest("debian")
+    if guest is None:
+        pytest.fail("there is no Debian kernel in the cache: run `wirt pull debian`")
+    return guest
+
+
+def machine(guest: Guest, console: str = "ttyS0", **options: object) -> wirt.Machine:
+    # OpenSBI 1.1 has no debug console yet.
+    early = "" if options.get("firmware") else "earlycon=sbi "
+    cmdline = f"{early}console={console}"
+    return wirt.Machine(guest.kernel, initrd=guest.initrd, cmdline=cmdline, **options)  # type: ignore[arg-type]
+
+
+def shell_of(vm: wirt.Machine) -> Shell:
+    vm.console.expect(PROMPT, timeout=BOOT_S)
+    return Shell(vm.console)
+
+
+def kernel_warnings(shell: Shell) -> str:
+    # virtio-console over virtio-mmio is there once the initramfs has loaded virtio_mmio, not before.
+    return shell.check("dmesg -r | grep '^<[0-4]>' | grep -v 'unable to open an initial console' || true")
+
+
+@pytest.mark.parametrize(
+    ("cpus", "firmware", "console"),
+    [(1, None, "ttyS0"), (4, None, "hvc0"), (1, OPENSBI, "hvc0"), (4, OPENSBI, "ttyS0")],
+)
+def test_boots_to_a_shell_with_disks_that_keep_what_is_written(
+    debian: Guest, cpus: int, firmware: Path | None, console: str
+) -> None:
+    disks = {
+        "vda": wirt.Disk.memory("16M"),
+        "vdb": wirt.Disk.memory("16M", queues=4),
+        "sda": wirt.Disk.memory("16M", "ahci"),
+    }
+    content = os.urandom(4 << 20)
+    disks["vda"].write(0, content)
+    digest = hashlib.sha256(content).hexdigest()
+
+    with machine(debian, console, cpus=cpus, firmware=firmware, disks=list(disks.values())) as vm:
+        vm.start()
+        shell = shell_of(vm)
+
+        assert shell.check("grep -c ^processor /proc/cpuinfo") == str(cpus)
+        is_opensbi = "SBI implementation ID=0x1 " in shell.check("dmesg | grep SBI")
+        assert is_opensbi == (firmware is not None)
+
+        # One disk to the next, through the page cache and past it, in large and in small requests.
+        shell.check("dd if=/dev/vda of=/dev/sda bs=1M count=4 conv=fsync")
+        shell.check("dd if=/dev/sda of=/dev/vdb bs=4k count=1024 oflag=direct")
+        shell.check("echo 3 >/proc/sys/vm/drop_caches")
+        for name, disk in disks.items():
+            assert digest in shell.check(f"dd if=/dev/{name} bs=64k count=64 2>/dev/null | sha256sum"), name
+            assert disk.read(0, len(content)) == content, name
+
+        assert kernel_warnings(shell) == ""
+        vm.console.send("poweroff\n")
+        assert vm.wait(60)
+        assert vm.stop_reason == "poweroff"
+
+
+def test_two_guests_reach_each_other_through_the_switch(debian: Guest) -> None:
+    lan = wirt.Switch()
+    size = 16 << 20
+    disks = [wirt.Disk.memory(size), wirt.Disk.memory(size)]
+    disks[0].write(0, os.urandom(size))
+    with (
+        machine(debian, cpus=1, nets=[lan.port()], disks=disks[:1]) as one,
+        machine(debian, cpus=2, nets=[lan.port(queue_pairs=2)], disks=disks[1:]) as other,
+    ):
+        for vm in (one, other):
+            vm.start()
+        shells = []
+        for number, vm in enumerate((one, other), start=1):
+            shell = shell_of(vm)
+            shell.check(f"ip addr add 10.0.0.{number}/24 dev eth0 && ip link set eth0 up")
+            shells.append(shell)
+
+        for shell, address in zip(shells, ("10.0.0.2", "10.0.0.1"), strict=True):
+            statistics = shell.check(f"ping -c 3 -s 1400 -q {address}")
+            assert re.search(r"3 packets transmitted, 3 packets received", statistics)
+
+        sink = "dd of=/dev/vda bs=1M iflag=fullblock conv=fsync"
+        shells[1].check(f"(nc -l -p 5000 -e {sink}; echo $? >/tmp/status) 2>/dev/null &")
+        shells[1].check("while ! grep -q ':1388 .* 0A ' /proc/net/tcp /proc/net/tcp6; do usleep 100000; done")
+        shells[0].check("nc 10.0.0.2 5000 -e dd if=/dev/vda bs=1M", timeout=300)
+        shells[1].check("while [ ! -s /tmp/status ]; do usleep 20000; done; grep -q ^0 /tmp/status", timeout=300)
+        assert disks[0].read(0, size) == disks[1].read(0, size)
+
+        for shell in shells:
+            assert kernel_warnings(shell) == ""
