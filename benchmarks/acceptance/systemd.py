@@ -121,7 +121,8 @@ def work(shell: Shell, what: str) -> bool:
             " >/tmp/python.log 2>&1; s=$?; tail -n 3 /tmp/python.log; [ $s = 0 ]"
         ),
         "gcc compiles a program": (
-            "printf '#include <stdio.h>\\nint main(void){puts(\"hello from gcc\");}' >a.c && gcc -Wall -O2 a.c -o a && ./a"
+            "printf '#include <stdio.h>\\nint main(void){puts(\"hello from gcc\");}' >a.c"
+            " && gcc -Wall -O2 a.c -o a && ./a"
         ),
         "gcc -O2 compiles 400 functions": (
             "python3 generate.py >expected && gcc -O2 large.c -o large && ./large | diff - expected && cat expected"
@@ -148,8 +149,9 @@ def boot_qemu(options: argparse.Namespace, bus: str) -> None:
         process = subprocess.Popen(
             [
                 "qemu-system-riscv64", "-M", "virt", "-m", "2G", "-smp", str(options.cpus), "-display", "none",
-                "-snapshot", "-kernel", str(guest.kernel), "-initrd", str(guest.initrd), "-append",
-                command_line(bus, "ttyS0"), "-drive", f"if=none,id=root,format=raw,file={options.image}", *device[bus], "-serial", "stdio",
+                "-kernel", str(guest.kernel), "-initrd", str(guest.initrd), "-append", command_line(bus, "ttyS0"),
+                "-snapshot", "-drive", f"if=none,id=root,format=raw,file={options.image}", *device[bus],
+                "-serial", "stdio",
             ],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         )  # fmt: skip
