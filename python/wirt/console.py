@@ -146,7 +146,8 @@ class Console:
         deadline = None if timeout is None else time.monotonic() + timeout
         with _Terminal(stdin or sys.stdin.buffer) as terminal:
             out = stdout or sys.stdout.buffer
-            position = self._core.written - len(self._pending)
+            # From where the last expect() or read() ended: what was printed meanwhile belongs on the screen.
+            position = self._read_to - len(self._pending)
             self._pending = b""
             while True:
                 running = self._running()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import time
 
@@ -81,3 +82,14 @@ def test_consoles_are_told_apart(build):
 def test_the_command_line_names_the_console(build, cmdline, name):
     vm = build(SPIN, cmdline=cmdline)
     assert vm.console.name == getattr(vm, name).name
+
+
+def test_interact_begins_where_reading_ended(tmp_path):
+    with wirt.Machine(guest_image(), cmdline="demo", memory="64M") as vm, (tmp_path / "in").open("w+b") as stdin:
+        vm.start()
+        vm.wait(60)
+        vm.console.expect("This is the guest")
+        shown = io.BytesIO()
+        assert not vm.console.interact(stdin, shown, timeout=60)
+    assert shown.getvalue().startswith(b" inside Wirt")
+    assert b"switching off" in shown.getvalue()
