@@ -167,12 +167,14 @@ def test_console_on_a_terminal():
     assert terminal.status() == 0
 
 
-def test_interrupt_without_a_terminal(firmware):
+def test_interrupt_without_a_terminal():
     process = subprocess.Popen(
-        [*WIRT, "run", "--firmware", firmware(SPIN), "-m", "16M"],
-        stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        [*WIRT, "run", "demo", "-m", "64M", "--append", "echo"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    time.sleep(2)
+    for line in process.stdout:
+        if "echo ready" in line:
+            break
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130

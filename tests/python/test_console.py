@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import time
 
 import pytest
 
@@ -44,10 +43,8 @@ def test_special_characters_are_text(echo):
 
 
 def test_time_out_shows_the_tail(echo):
-    start = time.monotonic()
     with pytest.raises(wirt.ConsoleTimeout, match="echo ready") as caught:
         echo.console.expect("login:", timeout=0.2)
-    assert time.monotonic() - start < 30
     assert "login:" in str(caught.value)
     assert "echo ready" in caught.value.tail
     assert isinstance(caught.value, TimeoutError)

@@ -119,8 +119,9 @@ def test_two_machines_in_one_process(build):
     machines = [build(COUNT) for _ in range(3)]
     for vm in machines:
         vm.start()
-    time.sleep(0.1)
     for vm in machines:
+        while vm.instructions == 0:
+            time.sleep(0.01)
         vm.pause()
         assert vm.harts[0].x["a0"] > 0
 
@@ -210,14 +211,8 @@ def test_what_cannot_be_built_says_why(options, error, words):
         wirt.Machine(**({"firmware": SPIN, "memory": "16M"} | options))
 
 
-def test_import_is_fast():
-    program = "import time; t = time.perf_counter(); import wirt; print(time.perf_counter() - t)"
-    times = [
-        float(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout)
-        for _ in range(5)
-    ]
-    # The promise is 50 ms on an idle host; what is tested is that nothing heavy crept in.
-    assert min(times) < 0.5
+def test_import_brings_nothing_heavy():
+    # The promise of 50 ms is benchmarks/bench_import.py's; it rests on this.
     heavy = "import sys, wirt; print({'numpy', 'rich', 'click', 'zstandard', 'matplotlib'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"
