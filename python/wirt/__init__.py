@@ -10,6 +10,8 @@ Example:
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from wirt._core import MachineState, Privilege, StopReason
 from wirt.console import Console, Match
 from wirt.device import Device
@@ -29,7 +31,9 @@ from wirt.errors import (
 from wirt.isa import disassemble
 from wirt.machine import Machine
 from wirt.net import EndPoint, Port, Switch
-from wirt.stats import Stats
+
+if TYPE_CHECKING:
+    from wirt.stats import Stats
 
 __all__ = [
     "AddressError",
@@ -58,3 +62,12 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    # Statistics are dataclasses, whose machinery takes longer to import than all the rest.
+    if name == "Stats":
+        from wirt.stats import Stats
+
+        return Stats
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

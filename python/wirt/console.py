@@ -8,7 +8,6 @@ import select
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import BinaryIO
 
 from wirt import _core
@@ -23,7 +22,6 @@ _SLICE_S = 0.05
 _ESCAPE_KEY = 0x1D  # Ctrl-]
 
 
-@dataclass(frozen=True)
 class Match:
     """What :meth:`Console.expect` found.
 
@@ -34,10 +32,14 @@ class Match:
         groups: the groups of a regular expression.
     """
 
-    index: int
-    before: str
-    text: str
-    groups: tuple[str | None, ...] = ()
+    def __init__(self, index: int, before: str, text: str, groups: tuple[str | None, ...]) -> None:
+        self.index = index
+        self.before = before
+        self.text = text
+        self.groups = groups
+
+    def __repr__(self) -> str:
+        return f"<wirt.Match {self.index}: {self.text!r}>"
 
 
 class Console:

@@ -6,18 +6,20 @@ import atexit
 import os
 import weakref
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from wirt import _core
-from wirt import stats as _stats
 from wirt.console import Console
 from wirt.device import Device
 from wirt.disk import Disk
 from wirt.errors import ConfigError, ImageError
 from wirt.net import Port
 from wirt.sizes import parse_size
+
+# `import wirt` shall cost little: what only some calls need is imported by them.
+if TYPE_CHECKING:
+    from wirt import stats as _stats
 
 __all__ = ["Machine"]
 
@@ -237,7 +239,9 @@ class Machine:
     @property
     def devices(self) -> list[_stats.DeviceStats]:
         """The devices, where they are, and what they counted."""
-        return _stats.collect_devices(self._core.devices())
+        from wirt.stats import collect_devices
+
+        return collect_devices(self._core.devices())
 
     def map_device(self, base: int, size: int, device: Device) -> None:
         """Puts a Python device at a physical address; before :meth:`start`.
@@ -259,11 +263,15 @@ class Machine:
 
     def stats(self) -> _stats.Stats:
         """All counters: exits by device and cause, instructions, TLB and block-cache figures."""
-        return _stats.collect(self._core)
+        from wirt.stats import collect
+
+        return collect(self._core)
 
     def take_marks(self) -> list[_stats.Mark]:
         """The sections that the guest measured since the last call."""
-        return _stats.collect_marks(self._core.take_marks())
+        from wirt.stats import collect_marks
+
+        return collect_marks(self._core.take_marks())
 
     @property
     def instructions(self) -> int:
@@ -325,6 +333,8 @@ def _image(source: ImageSource | None, what: str, *, unpack: bool = False) -> _c
     """The bytes of an image: a kernel out of its compression, a RAM disk as it is (the guest unpacks it)."""
     if source is None:
         return _core.Image()
+    from pathlib import Path
+
     name = what if isinstance(source, bytes) else os.fspath(source)
     try:
         content = source if isinstance(source, bytes) else Path(source).read_bytes()
