@@ -22,7 +22,7 @@ class InstructionInfo:
     @property
     def extension(self) -> str:
         """
-        The extension that brings it, e.g. ``Zba``.
+        The extension that brings it, e.g. ``zba``.
         """
     @property
     def format(self) -> str:
