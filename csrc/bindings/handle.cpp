@@ -1,5 +1,6 @@
 #include "bindings/handle.h"
 
+#include "base/error.h"
 #include "bindings/machine_disk.h"
 #include "bindings/python_device.h"
 
@@ -30,6 +31,14 @@ void Handle::close() {
     for (const auto& disk : disks_) disk->release();
     // A device that refers to its machine would otherwise keep both for ever.
     for (PythonDevice* device : python_devices) device->release();
+}
+
+void Handle::require_outside_device() const {
+    if (PythonDevice::serving() != this) return;
+    throw StateError(
+        "a device's read() or write() cannot wait for the hart that called it: raise an exception to pause "
+        "the "
+        "machine, or do this from another thread");
 }
 
 void Handle::settle_exported_memory() {

@@ -34,6 +34,9 @@ class Handle {
     // Throws the exception that a Python device raised on a hart's thread, as often as it is asked to.
     // With the GIL held.
     void raise_host_error() const;
+    // Throws StateError on a thread that is inside a Python device of this machine: a hart would wait for
+    // itself.
+    void require_outside_device() const;
 
   private:
     std::vector<std::shared_ptr<MachineDisk>> disks_;

@@ -1,9 +1,29 @@
 #include "bindings/python_device.h"
 
+#include <utility>
+
 namespace wirt::bindings {
 
-PythonDevice::PythonDevice(std::string name, py::object object)
-    : name_(std::move(name)), object_(std::move(object)) {}
+namespace {
+
+thread_local const Handle* served = nullptr;
+
+struct Serving {
+    explicit Serving(const Handle& handle) : before(std::exchange(served, &handle)) {}
+    ~Serving() { served = before; }
+    Serving(const Serving&) = delete;
+    Serving& operator=(const Serving&) = delete;
+    const Handle* const before;
+};
+
+}  // namespace
+
+PythonDevice::PythonDevice(std::string name, py::object object, const Handle& owner)
+    : name_(std::move(name)), object_(std::move(object)), owner_(owner) {}
+
+const Handle* PythonDevice::serving() {
+    return served;
+}
 
 PythonDevice::~PythonDevice() {
     py::gil_scoped_acquire acquire;
@@ -13,6 +33,7 @@ PythonDevice::~PythonDevice() {
 u64 PythonDevice::read(u64 offset, unsigned size) {
     py::gil_scoped_acquire acquire;
     if (object_.is_none()) return 0;
+    const Serving serving(owner_);
     const py::object result = object_.attr("read")(offset, size);
     const py::int_ mask((size == 8) ? ~u64{0} : (u64{1} << (size * 8)) - 1);
     // `&` takes in negative numbers as two's complement and refuses what is no integer.
@@ -27,7 +48,9 @@ u64 PythonDevice::read(u64 offset, unsigned size) {
 
 void PythonDevice::write(u64 offset, unsigned size, u64 value) {
     py::gil_scoped_acquire acquire;
-    if (!object_.is_none()) object_.attr("write")(offset, size, value);
+    if (object_.is_none()) return;
+    const Serving serving(owner_);
+    object_.attr("write")(offset, size, value);
 }
 
 void PythonDevice::reset() {

@@ -11,11 +11,13 @@ namespace wirt::bindings {
 
 namespace py = pybind11;
 
+class Handle;
+
 // Calls the object's read(offset, size) and write(offset, size, value) with the GIL held, on the thread of
 // the hart that made the access. What they raise passes through the hart and pauses the machine.
 class PythonDevice final : public memory::MmioDevice {
   public:
-    PythonDevice(std::string name, py::object object);
+    PythonDevice(std::string name, py::object object, const Handle& owner);
     ~PythonDevice() override;
 
     std::string_view name() const override { return name_; }
@@ -26,12 +28,16 @@ class PythonDevice final : public memory::MmioDevice {
     void reset() override;
     void visit_state(StateVisitor& v) override;
 
+    // The machine whose device this thread is inside of; null when it is in none.
+    static const Handle* serving();
+
     // Lets go of the object; reads give 0 from then on. With the GIL held.
     void release() { object_ = py::none(); }
 
   private:
     const std::string name_;
     py::object object_;
+    const Handle& owner_;
 };
 
 }  // namespace wirt::bindings

@@ -31,7 +31,7 @@ void register_devices(py::module_& module) {
     module.def(
         "map_device",
         [](const HandlePtr& handle, u64 base, u64 size, const std::string& name, py::object device) {
-            auto owned = std::make_unique<PythonDevice>(name, std::move(device));
+            auto owned = std::make_unique<PythonDevice>(name, std::move(device), *handle);
             PythonDevice* const raw = owned.get();
             handle->machine.map_device(base, size, std::move(owned));
             handle->python_devices.push_back(raw);

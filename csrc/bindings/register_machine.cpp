@@ -56,6 +56,7 @@ void run_sliced(Handle& handle, u64 count, Retired retired, Run run) {
 }
 
 void step(Handle& handle, unsigned hart, u64 count) {
+    handle.require_outside_device();
     Machine& machine = handle.machine;
     if (hart >= machine.hart_count()) throw py::index_error("the machine has no such hart");
     // A trap is a step that retires nothing, so single steps are not counted by what was retired.
@@ -74,12 +75,14 @@ void step(Handle& handle, unsigned hart, u64 count) {
 }
 
 void run_for(Handle& handle, u64 count) {
+    handle.require_outside_device();
     Machine& machine = handle.machine;
     run_sliced(
         handle, count, [&] { return machine.instructions(); }, [&](u64 n) { machine.run_for(n); });
 }
 
 bool wait(Handle& handle, double timeout_s) {
+    handle.require_outside_device();
     const bool stopped =
         wait_interruptibly(timeout_s, [&](double slice_s) { return handle.machine.wait(slice_s); });
     if (stopped) handle.raise_host_error();
@@ -180,6 +183,7 @@ void register_machine(py::module_& module) {
         .def(
             "pause",
             [](Handle& handle) {
+                handle.require_outside_device();
                 {
                     py::gil_scoped_release release;
                     handle.machine.pause();
@@ -190,12 +194,19 @@ void register_machine(py::module_& module) {
         .def(
             "resume",
             [](Handle& handle) {
+                handle.require_outside_device();
                 handle.settle_exported_memory();
                 py::gil_scoped_release release;
                 handle.machine.resume();
             },
             "paused -> running.")
-        .def("close", &Handle::close, "Ends everything; idempotent.")
+        .def(
+            "close",
+            [](Handle& handle) {
+                handle.require_outside_device();
+                handle.close();
+            },
+            "Ends everything; idempotent.")
         .def("wait", &wait, py::arg("timeout"),
              "Waits until it does not run; false on time-out (s; negative: for ever). Raises what a device "
              "raised.")
