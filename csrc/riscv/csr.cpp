@@ -406,10 +406,14 @@ bool Hart::csr_write(u16 number, u64 value) {
             return true;
         }
         case csr_mcountinhibit: {
+            // This instruction is still counted by the old setting.
+            const u64 own = at_block_ != nullptr ? 1 : 0;
             u64 cycle = 0;
             u64 instret = 0;
             csr_read(csr_mcycle, cycle);
             csr_read(csr_minstret, instret);
+            cycle += bit(mcountinhibit_, 0) ? 0 : own;
+            instret += bit(mcountinhibit_, 2) ? 0 : own;
             mcountinhibit_ = value & 5;
             csr_write(csr_mcycle, cycle);
             csr_write(csr_minstret, instret);

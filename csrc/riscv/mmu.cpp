@@ -507,13 +507,14 @@ bool Hart::cache_block(CacheOp op, u64 address) {
     }
     const u64 start = address & ~(block - 1);
     const bool zero = op == CacheOp::zero;
-    auto translation = translate_for(start, zero ? Access::store : Access::load, block);
-    if (!translation && !zero) {
-        // Permitted where a load or a store is; the fault, if any, is that of a store.
-        translation = translate_for(start, Access::store, block);
-    }
+    // Management is permitted where a load or a store is, hence where a load is, and does not dirty the page;
+    // its fault is that of a store.
+    const auto translation = translate_for(start, zero ? Access::store : Access::load, block);
     if (!translation) {
-        fault_.value = address;
+        raise(fault_.cause == exc_load_page     ? exc_store_page
+              : fault_.cause == exc_load_access ? exc_store_access
+                                                : fault_.cause,
+              address);
         return false;
     }
     // Outside RAM there is nothing that is cached.
