@@ -11,8 +11,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 
 @pytest.fixture(scope="session")
-def fresh_seed() -> int:
+def fresh_seed(pytestconfig) -> int:
     """Another one each time; WIRT_SEED=... repeats a run."""
     seed = int(os.environ.get("WIRT_SEED") or random.SystemRandom().getrandbits(32))
-    print(f"\nfresh seed: WIRT_SEED={seed}")
+    with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        print(f"\nfresh seed of the conformance tests: WIRT_SEED={seed}")
     return seed

@@ -419,6 +419,16 @@ class PageWalks(Frame):
         self.stale = by_address or by_asid
         return address
 
+    def protect(self) -> None:
+        """PMP over an entry, a table or a page of data: walks, and their updates of A and D, are accesses too."""
+        rng, asm = self.rng, self.asm
+        kind, permissions = rng.choice((0, 2, 3, 3)), rng.choice((0, 1, 3, 7))
+        page = rng.choice([t.address for t in self.tables] + [DATA + (i << 12) for i in range(DATA_PAGES)])
+        address = page >> 2 | (1 << 9) - 1 if kind == 3 else page + 8 * rng.choice(self.INDICES) >> 2
+        self.set_csr("pmpaddr0", address)
+        self.set_csr("pmpcfg0", kind << 3 | permissions)
+        asm.op("sfence.vma", 0, 0, 0)
+
     asid = 0
     stale = False
 
@@ -434,6 +444,8 @@ class PageWalks(Frame):
             self.set_csr("menvcfg", rng.choice((0, 1 << 61)) | 0xF0)
             self.set_csr("senvcfg", 0xF0)
             asm.op("sfence.vma", 0, 0, 0)
+        if rng.random() < 0.15:
+            self.protect()
         self.asid = rng.randrange(3)
         address = self.mutate(mode) if rng.random() < 0.5 else self.address(mode)
         self.set_csr("satp", SATP_MODES[mode] << 60 | self.asid << 44 | self.roots[mode].address >> 12)
@@ -638,9 +650,10 @@ WRITABLE = {
     0x3A0: 0x7F7F_7F7F_7F7F_7F7F,  # pmpcfg0
     0x3A2: 0x7F7F_7F7F_7F7F_7F7F,  # pmpcfg2
 }
-# Identity, counters that run, the debug specification's, and PMP entries beyond the 16 here, which Spike reads as 0.
-UNSHARED_CSRS = {0xF11, 0xF12, 0xF13, 0xB00, 0xB02, 0xC00, 0xC01, 0xC02, *range(0x7A0, 0x7B4), 0x5A8,
-                 *range(0x3A4, 0x3B0), *range(0x3C0, 0x3F0)}  # fmt: skip
+# Identity, and counters that run.
+UNSHARED_CSRS = {0xF11, 0xF12, 0xF13, 0xB00, 0xB02, 0xC00, 0xC01, 0xC02}
+# In Spike only: the debug specification's, and the numbers of PMP entries beyond the 16, which read as 0 there.
+ABSENT_HERE = {*range(0x7A0, 0x7B4), 0x5A8, *range(0x3A4, 0x3B0), *range(0x3C0, 0x3F0)}
 
 
 class Registers(Frame):
@@ -696,11 +709,29 @@ class Registers(Frame):
         asm.li(5, 3 << 13)
         asm.csrw("mstatus", 5)
 
+    def retired(self) -> None:
+        """Writes of minstret, and what inhibits it."""
+        asm = self.asm
+        before = 0
+        for inhibited in (0, 4, 4, 0):
+            self.begin()
+            self.set_csr("mcountinhibit", inhibited)
+            if inhibited == before:  # whether the write itself counts by the old or the new setting is free
+                asm.csrr(A2, "minstret")
+            before = inhibited
+            self.set_csr("minstret", self.rng.getrandbits(64))
+            asm.csrr(A2 + 1, "minstret")
+            asm.op("addi", 0, 0, imm=0)
+            asm.csrr(A2 + 2, "minstret")
+            asm.csrr(A2 + 3, "instret")
+            self.end()
+
     def from_below(self, number: int, privilege: int, write: bool) -> None:
         """The code for it is put into the data and run there."""
         asm = self.asm
         self.begin()
-        raw = encode("csrrs", A2, 0, csr=number) if not write else encode("csrrs", 0, 0, csr=number) | 1 << 15
+        target = 0 if write or number in UNSHARED_CSRS else A2
+        raw = encode("csrrs", target, 0, csr=number) | (1 << 15 if write else 0)
         asm.li(5, DATA + 64)
         asm.li(6, raw)
         asm.op("sw", 0, 5, 6)
@@ -711,10 +742,12 @@ class Registers(Frame):
 
     def build(self, numbers: list[int]) -> Program:
         rng = self.rng
+        self.retired()
         for number in numbers:
-            if number in UNSHARED_CSRS:
+            if number in ABSENT_HERE:
                 continue
-            self.one(number)
+            if number not in UNSHARED_CSRS:
+                self.one(number)
             self.set_csr("mcounteren", rng.choice((0, MASK64)))
             self.set_csr("scounteren", rng.choice((0, MASK64)))
             self.set_csr("menvcfg", rng.choice((0, 1 << 63)))

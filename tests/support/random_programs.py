@@ -334,11 +334,14 @@ class Generator:
             encode(self.rng.choice(("add", "sub", "xor", "sh1add")), self.destination(), 5, 6) for _ in range(2)
         ]
         # auipc at 0; the word kept aside at 28, after a jump over it; the patched one at 36.
+        if self.asm.here % 4 == 0 and self.rng.random() < 0.5:
+            exchange = [encode("addi", c, a, imm=36), encode("amoswap.w", c, c, b)]
+        else:
+            exchange = [encode("lw", c, a, imm=36), encode("sw", 0, a, b, imm=36)]
         return [
             encode("auipc", a),
             encode("lw", b, a, imm=28),
-            encode("lw", c, a, imm=36),
-            encode("sw", 0, a, b, imm=36),
+            *exchange,
             encode("sw", 0, a, c, imm=28),
             encode("fence.i"),
             encode("jal", 0, imm=8),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
 import shutil
 import subprocess
@@ -79,8 +80,10 @@ def run(elf: Path, *, log: Path | None = None, timeout: float = 120) -> bytes:
     if log is not None:
         command += ["--log-commits", f"--log={log}"]
     command += [f"+signature={signature}", "+signature-granularity=16", str(elf)]
+    # A sanitizer's runtime is for the extension under test.
+    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
     try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+        result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
     except subprocess.TimeoutExpired as error:
         raise OracleError(f"{elf}: Spike did not reach the end within {timeout} s") from error
     if not signature.exists():
