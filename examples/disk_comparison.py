@@ -2,11 +2,12 @@
 
 import wirt
 from wirt.guest_image import guest_image
+from wirt.stats import Mark
 
 WORK = "rand-read/4096/qd1"
 
 
-def measure(name: str, bus: str) -> wirt.stats.Mark:
+def measure(name: str, bus: str) -> Mark:
     """One section of the guest's I/O benchmark, as the monitor counted it."""
     cmdline = f"bench=io bench.only=disk/{name}/{WORK} bench.ops=1000 bench.mb=4"
     disk = wirt.Disk.memory("4M", "ahci" if bus == "ahci" else "virtio")

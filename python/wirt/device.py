@@ -10,6 +10,7 @@ class Device:
 
     ``read`` and ``write`` run on the thread of the hart that made the access, one at a time per device. What they
     raise pauses the machine and is raised again by ``wait()``, ``pause()``, ``step()`` and the end of a ``with``.
+    They cannot themselves pause, resume, step, close or wait for their machine: its hart would wait for itself.
 
     Example:
         >>> class Dice(wirt.Device):
