@@ -312,7 +312,12 @@ class PageWalks(Frame):
         if kind < 0.03:
             return rng.getrandbits(64)
         if (level > 0 and kind < 0.55) or kind < 0.06:
-            below = self.by_level[level - 1] if level > 0 and rng.random() < 0.95 else rng.choice(self.by_level)
+            # Levels are skipped, but none is met twice: a large leaf there would lead to code, or to other devices.
+            below = (
+                self.by_level[level - 1]
+                if level > 0 and rng.random() < 0.95
+                else rng.choice(self.by_level[: level or 1])
+            )
             flags = 1 | (rng.choice((32, 64, 128, 16, 2)) if rng.random() < 0.08 else 0) | rng.getrandbits(2) << 8
             address = rng.choice(below).address
             if rng.random() < 0.03:
