@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from wirt import _core, isa
 
-from .assembler import RAM_BASE, Assembler, csr_numbers, encode, table
+from .assembler import RAM_BASE, Assembler, csr_numbers, encode
 
 DATA = RAM_BASE + 0x40_0000
 SAVE = DATA + 0x1000  # the trap handler's, and the program's own variables
@@ -26,7 +26,7 @@ ARENA_SIZE = 0x6000
 DUMPS = DATA + 0x8000
 DUMP_SIZE = 0x240
 TABLES = RAM_BASE + 0x70_0000
-FAREWELL = 0x5EED_0FE2D
+FAREWELL = 0x5_EED0_FE2D  # in a7, the ecall that ends the program
 MODES = ("M", "S", "U")
 SATP_MODES = {"bare": 0, "sv39": 8, "sv48": 9, "sv57": 10}
 
@@ -48,10 +48,13 @@ class Program:
 # --- interesting values ---
 
 DOUBLES = [
-    0, 1 << 63, 0x3FF0 << 48, 0xBFF0 << 48, 0x7FF0 << 48, 0xFFF0 << 48, 0x7FF8 << 48, 0x7FF0 << 48 | 1, 0xFFF8
-    << 48 | 5, 1, (1 << 52) - 1, 1 << 52, 0x7FEF_FFFF_FFFF_FFFF, 0x3FE0 << 48, 0x3FF8 << 48, 0x4330 << 48 | 1,
-    0x43E0 << 48, 0x43F0 << 48, 0xC3E0 << 48, 0x41DF_FFFF_FFC0_0000, 0x41E0 << 48, 0x41EF_FFFF_FFE0_0000, 0x36A0
-    << 48, 0x3690 << 48 | 1, 0x380F_FFFF_E000_0000, 0x47EF_FFFF_E000_0000, 0x47EF_FFFF_F000_0000, 0x3810 << 48,
+    0, 0x8000_0000_0000_0000, 0x3FF0_0000_0000_0000, 0xBFF0_0000_0000_0000, 0x7FF0_0000_0000_0000,
+    0xFFF0_0000_0000_0000, 0x7FF8_0000_0000_0000, 0x7FF0_0000_0000_0001, 0xFFF8_0000_0000_0005, 1,
+    0x000F_FFFF_FFFF_FFFF, 0x0010_0000_0000_0000, 0x7FEF_FFFF_FFFF_FFFF, 0x3FE0_0000_0000_0000,
+    0x3FF8_0000_0000_0000, 0x4330_0000_0000_0001, 0x43E0_0000_0000_0000, 0x43F0_0000_0000_0000,
+    0xC3E0_0000_0000_0000, 0x41DF_FFFF_FFC0_0000, 0x41E0_0000_0000_0000, 0x41EF_FFFF_FFE0_0000,
+    0x36A0_0000_0000_0000, 0x3690_0000_0000_0001, 0x380F_FFFF_E000_0000, 0x47EF_FFFF_E000_0000,
+    0x47EF_FFFF_F000_0000, 0x3810_0000_0000_0000,
 ]  # fmt: skip
 SINGLES = [
     0, 1 << 31, 0x3F80_0000, 0xBF80_0000, 0x7F80_0000, 0xFF80_0000, 0x7FC0_0000, 0x7F80_0001, 0xFFC0_0007, 1,
@@ -461,7 +464,6 @@ class Generator:
         asm.op("beq", 0, b, 0, imm=16)
         asm.far_jump("body", c)
         asm.op("addi", 0, 0)
-        # Only the ecall with this in a7 means the end; the random ones have it by no likely chance.
         asm.li(17, FAREWELL)
         asm.op("ecall")
 
@@ -585,6 +587,3 @@ class Generator:
 def generate(seed: int, **size: int) -> Program:
     """The program of a seed."""
     return Generator(seed, **size).build()
-
-
-__all__ = ["Generator", "Program", "generate", "table"]
