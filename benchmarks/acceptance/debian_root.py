@@ -2,9 +2,9 @@
 
     python benchmarks/acceptance/debian_root.py root.img
 
-It needs mmdebstrap, e2fsprogs and qemu-user-static with its binfmt_misc entry for riscv64 on the host: the packages'
-own scripts run while the image is made. Run it as root (in a container, say): files then have their right owners.
-The kernel's modules are those of the kernel that ``wirt pull debian`` has fetched, from the same suite.
+It needs mmdebstrap, arch-test, e2fsprogs and qemu-user-static with its binfmt_misc entry for riscv64 on the host: the
+packages' own scripts run while the image is made. Run it as root (in a container, say): files then have their right
+owners. The kernel's modules are those of the kernel that ``wirt pull debian`` has fetched, from the same suite.
 """
 
 from __future__ import annotations
@@ -35,9 +35,11 @@ def main() -> None:
     parser.add_argument("image", type=Path, help="file to make")
     parser.add_argument("--size", default="3G", help="of the file system [3G]; the file is sparse")
     options = parser.parse_args()
-    missing = [tool for tool in ("mmdebstrap", "mkfs.ext4", "qemu-riscv64-static") if shutil.which(tool) is None]
+    missing = [
+        tool for tool in ("mmdebstrap", "arch-test", "mkfs.ext4", "qemu-riscv64-static") if shutil.which(tool) is None
+    ]
     if missing:
-        sys.exit(f"install {', '.join(missing)} first (Debian: mmdebstrap e2fsprogs qemu-user-static)")
+        sys.exit(f"install {', '.join(missing)} first (Debian: mmdebstrap arch-test e2fsprogs qemu-user-static)")
 
     guest = pulled()
     home = cache_dir() / "debian" / guest.suite

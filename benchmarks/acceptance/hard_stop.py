@@ -60,11 +60,12 @@ def main() -> None:
         for bus in options.bus:
             subprocess.run(["mkfs.ext4", "-q", "-F", str(image), f"{_SIZE_MIB}M"], check=True)
             passed = files = sectors = 0
-            for _ in range(options.rounds):
+            for number in range(1, options.rounds + 1):
                 kept, lost = write_until_stopped(image, bus, options.cpus, moments)
                 faults = check(image, kept, Path(scratch))
+                report(f"{bus}: stop {number}", f"{len(kept)} files kept, {lost} unflushed sectors lost")
                 for fault in faults:
-                    report(f"{bus}:", fault)
+                    report(f"{bus}: stop {number}: FAULT", fault)
                 passed += not faults
                 files += len(kept)
                 sectors += lost
