@@ -17,8 +17,11 @@ import click
 
 from wirt.cli.output import json_option, print_json
 from wirt.sizes import format_size
+from wirt.tools import tool_environment
 
 __all__ = ["command"]
+
+_TOOL_TIMEOUT_S = 20
 
 Verdict = Literal["good", "note", "missing", "bad"]
 
@@ -144,7 +147,18 @@ def _tool(name: str, arguments: list[str], purpose: str) -> Finding:
     path = shutil.which(name)
     if path is None:
         return Finding(name, "missing", "not found", f"needed to {purpose}" if purpose.startswith("build") else purpose)
-    result = subprocess.run([path, *arguments], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    try:
+        result = subprocess.run(
+            [path, *arguments],
+            env=tool_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_TOOL_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return Finding(name, "note", "does not answer", f"{path} --version hangs")
     return Finding(name, "good", (result.stdout or result.stderr).partition("\n")[0])
 
 

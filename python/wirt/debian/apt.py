@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from wirt.debian.progress import Progress
 from wirt.errors import PullError
+from wirt.tools import tool_environment
 
 __all__ = ["AptRoot", "available", "find_keyring", "host_mirror"]
 
@@ -145,7 +146,7 @@ class AptRoot:
         try:
             process = subprocess.Popen(
                 ["apt-get", "download", "-q", "-o", f"APT::Status-Fd={write_end}", *packages],
-                cwd=into, env={**os.environ, "LC_ALL": "C", **self._environment}, pass_fds=[write_end],
+                cwd=into, env=tool_environment(**self._environment), pass_fds=[write_end],
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
             )  # fmt: skip
         finally:
@@ -171,7 +172,7 @@ class AptRoot:
 
 def _run(command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, env={**os.environ, "LC_ALL": "C", **environment}, stdin=subprocess.DEVNULL, capture_output=True,
+        command, env=tool_environment(**environment), stdin=subprocess.DEVNULL, capture_output=True,
         text=True, check=False,
     )  # fmt: skip
 

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from wirt.debian.progress import Progress
 from wirt.errors import PullError
+from wirt.tools import tool_environment
 
 __all__ = ["Archive"]
 
@@ -126,7 +127,7 @@ class Archive:
             # What gpgv prints is what is signed; text around it in the file is not.
             result = subprocess.run(
                 [gpgv, "--quiet", "--keyring", str(self._keyring), "--output", "-", str(file)],
-                stdin=subprocess.DEVNULL, capture_output=True, check=False,
+                env=tool_environment(), stdin=subprocess.DEVNULL, capture_output=True, check=False,
             )  # fmt: skip
         if result.returncode != 0:
             raise PullError("the archive's list is not signed with Debian's keys; update debian-archive-keyring")
