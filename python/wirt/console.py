@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
 from wirt import _core
-from wirt.errors import ConsoleClosed, ConsoleTimeout, StateError
+from wirt.errors import ConsoleClosed, ConsoleTimeout
 
 __all__ = ["Console", "Match", "Pattern"]
 
@@ -138,13 +138,8 @@ class Console:
             timeout: seconds after which it returns in any case.
 
         Returns:
-            True when Ctrl-] was typed, False when the machine stopped or time was up.
-
-        Raises:
-            StateError: the machine was not started.
+            True when Ctrl-] was typed, False when time was up or the machine does not run (any more).
         """
-        if not self._running() and not self._core.written:
-            raise StateError("the machine does not run; start() or resume() it before interact()")
         deadline = None if timeout is None else time.monotonic() + timeout
         with _Terminal(stdin or sys.stdin.buffer) as terminal:
             out = stdout or sys.stdout.buffer
