@@ -19,6 +19,7 @@ Machine::~Machine() {
 
 void Machine::start() {
     std::lock_guard lock(parts_->control);
+    if (parts_->state == MachineState::paused) throw StateError("the machine is paused: resume() it");
     if (parts_->state != MachineState::created)
         throw StateError("the machine was started before; build a new one to start again");
     parts_->launch();
@@ -38,6 +39,7 @@ void Machine::resume() {
     std::lock_guard lock(parts_->control);
     parts_->settle_stop();
     if (parts_->state == MachineState::running) return;
+    if (parts_->state == MachineState::created) throw StateError("the machine was never run: start() it");
     if (parts_->state != MachineState::paused) throw StateError("only a paused machine can be resumed");
     parts_->stop_instructions = ~u64{0};
     parts_->launch();
