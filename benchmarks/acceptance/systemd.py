@@ -120,7 +120,9 @@ def work(shell: Shell, what: str) -> bool:
     """apt, python3 and gcc at work; whether all of it succeeded."""
     tasks = {
         "apt knows the archive": "apt --version && apt-cache policy apt | head -n 3",
-        "apt installs a package": "apt-get install -y -o Acquire::Retries=0 /root/hello.deb >/tmp/apt.log 2>&1 && hello",
+        "apt installs a package": (
+            "apt-get install -y -o Acquire::Retries=0 /root/hello.deb >/tmp/apt.log 2>&1 && hello"
+        ),
         "apt removes it again": "apt-get remove -y hello >>/tmp/apt.log 2>&1 && ! command -v hello",
         "python3 runs its own tests": (
             "python3 -m test -q test_json test_struct test_zlib test_hashlib test_math test_float test_threading"
