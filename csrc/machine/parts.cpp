@@ -270,9 +270,10 @@ HartState Machine::Parts::hart_state(unsigned index) const {
 
 bool Machine::Parts::start_hart(unsigned index, u64 address, u64 opaque) {
     HartSlot& slot = *slots[index];
-    std::lock_guard lock(slot.mutex);
-    if (slot.state.load() != HartState::stopped || (!config.deterministic && slot.executing.load()))
-        return false;
+    std::unique_lock lock(slot.mutex);
+    if (slot.state.load() != HartState::stopped) return false;
+    // Its thread may still be on its way to where it waits: from having stopped, or since the machine began.
+    if (!config.deterministic) slot.changed.wait(lock, [&] { return !slot.executing.load(); });
     begin_hart(index, address, opaque);
     slot.changed.notify_all();
     return true;
