@@ -436,8 +436,8 @@ bool Hart::store_misaligned(u64 address, unsigned size, u64 value) {
         done += part;
     }
     for (unsigned p = 0; p < count; ++p) {
-        store_bytes(parts[p].host, parts[p].length, value);
-        value >>= 8 * parts[p].length;
+        // The second part has what the first left; a first one of all eight bytes leaves nothing.
+        store_bytes(parts[p].host, parts[p].length, p == 0 ? value : value >> (8 * parts[0].length));
         ram_.note_write(parts[p].physical, parts[p].length);
     }
     return true;
