@@ -26,7 +26,7 @@ def test_conversation(echo):
     assert match.text == "echo: hello"
     assert match.index == 0
     echo.console.send(b"again\n")
-    match = echo.console.expect(re.compile(r"echo: (\w+)"), timeout=30)
+    match = echo.console.expect(re.compile(r"echo: (\w+)\r?\n"), timeout=30)
     assert match.groups == ("again",)
     assert "echo: hello" in echo.console.output
 
