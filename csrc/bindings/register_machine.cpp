@@ -14,13 +14,18 @@ namespace {
 
 using machine::DiskBus;
 using machine::DiskConfig;
+using machine::DisplayKind;
 using machine::Image;
+using machine::InterruptControllers;
+using machine::IommuKind;
 using machine::Machine;
 using machine::MachineConfig;
 using machine::MachineState;
 using machine::NetConfig;
+using machine::NicModel;
 using machine::StopInfo;
 using machine::StopReason;
+using machine::VirtioTransport;
 
 using ReleaseGil = py::call_guard<py::gil_scoped_release>;
 
@@ -91,8 +96,34 @@ bool wait(Handle& handle, double timeout_s) {
 
 void register_configuration(py::module_& module) {
     py::native_enum<DiskBus>(module, "DiskBus", "enum.Enum", "Which controller a disk hangs on.")
-        .value("virtio", DiskBus::virtio)
+        .value("virtio_mmio", DiskBus::virtio_mmio)
+        .value("virtio_pci", DiskBus::virtio_pci)
         .value("ahci", DiskBus::ahci)
+        .finalize();
+    py::native_enum<NicModel>(module, "NicModel", "enum.Enum", "What kind of NIC a machine has.")
+        .value("virtio_mmio", NicModel::virtio_mmio)
+        .value("virtio_pci", NicModel::virtio_pci)
+        .value("e1000e", NicModel::e1000e)
+        .finalize();
+    py::native_enum<VirtioTransport>(module, "VirtioTransport", "enum.Enum", "The bus of virtio devices.")
+        .value("mmio", VirtioTransport::mmio)
+        .value("pci", VirtioTransport::pci)
+        .finalize();
+    py::native_enum<InterruptControllers>(module, "InterruptControllers", "enum.Enum",
+                                          "Which interrupt controllers a board has.")
+        .value("plic", InterruptControllers::plic)
+        .value("aplic", InterruptControllers::aplic)
+        .value("aia", InterruptControllers::aia)
+        .finalize();
+    py::native_enum<IommuKind>(module, "IommuKind", "enum.Enum", "Where the IOMMU is found.")
+        .value("none", IommuKind::none)
+        .value("platform", IommuKind::platform)
+        .value("pci", IommuKind::pci)
+        .finalize();
+    py::native_enum<DisplayKind>(module, "DisplayKind", "enum.Enum", "Which display a machine has.")
+        .value("none", DisplayKind::none)
+        .value("bochs", DisplayKind::bochs)
+        .value("virtio_gpu", DisplayKind::virtio_gpu)
         .finalize();
 
     py::class_<Image>(module, "Image", "The unpacked bytes of an image file, and what errors call it.")
@@ -109,14 +140,15 @@ void register_configuration(py::module_& module) {
              py::arg("backend"), py::arg("bus"), py::arg("serial"), py::arg("queues"));
 
     py::class_<NetConfig>(module, "NetConfig")
-        .def(py::init([](std::shared_ptr<network::Port> port, const py::bytes& mac, unsigned queue_pairs) {
+        .def(py::init([](std::shared_ptr<network::Port> port, const py::bytes& mac, unsigned queue_pairs,
+                         NicModel model) {
                  const std::string_view view = mac;
-                 NetConfig config{std::move(port), {}, queue_pairs};
+                 NetConfig config{std::move(port), {}, queue_pairs, model};
                  if (view.size() != config.mac.size()) throw py::value_error("a MAC address has six bytes");
                  std::copy(view.begin(), view.end(), config.mac.begin());
                  return config;
              }),
-             py::arg("port"), py::arg("mac"), py::arg("queue_pairs"));
+             py::arg("port"), py::arg("mac"), py::arg("queue_pairs"), py::arg("model"));
 
     py::class_<MachineConfig>(module, "MachineConfig")
         .def(py::init<>())
@@ -132,7 +164,16 @@ void register_configuration(py::module_& module) {
         .def_readwrite("disks", &MachineConfig::disks)
         .def_readwrite("nets", &MachineConfig::nets)
         .def_readwrite("rng", &MachineConfig::rng)
-        .def_readwrite("virtio_console", &MachineConfig::virtio_console);
+        .def_readwrite("virtio_console", &MachineConfig::virtio_console)
+        .def_readwrite("virtio", &MachineConfig::virtio)
+        .def_readwrite("packed_rings", &MachineConfig::packed_rings)
+        .def_readwrite("interrupts", &MachineConfig::interrupts)
+        .def_readwrite("iommu", &MachineConfig::iommu)
+        .def_readwrite("display", &MachineConfig::display)
+        .def_readwrite("display_width", &MachineConfig::display_width)
+        .def_readwrite("display_height", &MachineConfig::display_height)
+        .def_readwrite("input", &MachineConfig::input)
+        .def_readwrite("pcie_ports", &MachineConfig::pcie_ports);
 }
 
 void register_states(py::module_& module) {

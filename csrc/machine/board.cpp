@@ -1,7 +1,5 @@
 #include "machine/board.h"
 
-#include <set>
-
 #include "base/error.h"
 #include "devices/virtio/block.h"
 #include "devices/virtio/console.h"
@@ -17,12 +15,29 @@ namespace {
 const std::vector<std::string> isa_extensions = {
     "i",   "m",   "a",      "f",      "d",      "c",     "zicsr",       "zifencei", "zicntr",  "zihpm", "zba",
     "zbb", "zbs", "zicbom", "zicbop", "zicboz", "zawrs", "zihintpause", "sstc",     "svinval", "svadu"};
+
+// What a configuration may name and this board does not have yet.
+void refuse_unknown(const MachineConfig& config) {
+    const auto refuse = [](bool asked, const char* what) {
+        if (asked) throw ConfigError(std::string(what) + " is not part of this board yet");
+    };
+    refuse(config.interrupts != InterruptControllers::plic, "an APLIC or IMSIC");
+    refuse(config.iommu != IommuKind::none, "an IOMMU");
+    refuse(config.display != DisplayKind::none, "a display");
+    refuse(config.input, "an input device");
+    refuse(config.pcie_ports != 0, "a hot-plug port");
+    refuse(config.virtio != VirtioTransport::mmio, "virtio over PCI");
+    refuse(config.packed_rings, "a packed ring");
+    for (const DiskConfig& disk : config.disks) refuse(disk.bus == DiskBus::virtio_pci, "virtio over PCI");
+    for (const NetConfig& net : config.nets) refuse(net.model != NicModel::virtio_mmio, "that NIC model");
 }
+}  // namespace
 
 Board::Board(const MachineConfig& config, memory::GuestRam& ram, memory::AddressSpace& bus, Clock& clock,
              EntropySource& entropy, InterruptSink& hart_inputs, ExecutorFactory executors,
              std::function<void(hardware::TestDevice::Outcome)> finish)
     : entropy_(entropy) {
+    refuse_unknown(config);
     std::vector<InterruptLine> contexts;
     std::vector<InterruptLine> software;
     for (unsigned hart = 0; hart < config.harts; ++hart) {

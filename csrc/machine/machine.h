@@ -25,11 +25,20 @@
 
 namespace wirt::machine {
 
-enum class DiskBus : u8 { virtio, ahci };
+enum class VirtioTransport : u8 { mmio, pci };
+enum class DiskBus : u8 { virtio_mmio, virtio_pci, ahci };
+enum class NicModel : u8 { virtio_mmio, virtio_pci, e1000e };
+enum class InterruptControllers : u8 {
+    plic,
+    aplic,  // APLIC in direct delivery mode
+    aia,    // APLIC in MSI delivery mode, and an IMSIC
+};
+enum class IommuKind : u8 { none, platform, pci };
+enum class DisplayKind : u8 { none, bochs, virtio_gpu };
 
 struct DiskConfig {
     std::shared_ptr<storage::BlockBackend> backend;
-    DiskBus bus = DiskBus::virtio;
+    DiskBus bus = DiskBus::virtio_mmio;
     std::string serial;   // shown to the guest, at most 20 bytes
     unsigned queues = 1;  // virtio only
 };
@@ -37,7 +46,8 @@ struct DiskConfig {
 struct NetConfig {
     std::shared_ptr<network::Port> port;
     network::MacAddress mac{};
-    unsigned queue_pairs = 1;
+    unsigned queue_pairs = 1;  // virtio only
+    NicModel model = NicModel::virtio_mmio;
 };
 
 // The bytes of an image file, already unpacked, and what to call it in errors.
@@ -61,6 +71,14 @@ struct MachineConfig {
     std::vector<NetConfig> nets;
     bool rng = true;
     bool virtio_console = true;
+    VirtioTransport virtio = VirtioTransport::mmio;  // of the devices that name none themselves
+    bool packed_rings = false;                       // virtio devices offer VIRTIO_F_RING_PACKED
+    InterruptControllers interrupts = InterruptControllers::plic;
+    IommuKind iommu = IommuKind::none;
+    DisplayKind display = DisplayKind::none;
+    u32 display_width = 1024, display_height = 768;  // pixels, at power-on
+    bool input = false;                              // virtio keyboard and tablet
+    unsigned pcie_ports = 0;                         // hot-plug root ports, 0..8
 };
 
 enum class MachineState : u8 {

@@ -26,6 +26,20 @@ class DmaTranslator {
     virtual std::optional<u64> translate(u64 address, DmaDirection direction, u64& contiguous) = 0;
 };
 
+// An IOMMU as the buses see it: every request is looked up by who made it (RISC-V IOMMU 1.0, device_id: for a
+// PCIe function its requester id). Called from harts and from devices' own threads, with the device's mutex
+// held or not: an implementation's lock comes after devices' and before interrupt controllers'.
+class DmaRemapper {
+  public:
+    virtual ~DmaRemapper() = default;
+    // As DmaTranslator::translate. A refusal has been reported to the guest when this returns.
+    virtual std::optional<u64> translate(u32 device_id, u64 address, DmaDirection direction,
+                                         u64& contiguous) = 0;
+    // A message-signalled interrupt is a memory write of the device's, and is translated as one. False: it
+    // went nowhere.
+    virtual bool send_message(u32 device_id, u64 address, u32 data) = 0;
+};
+
 class DmaView {
   public:
     explicit DmaView(GuestRam& ram, DmaTranslator* translator = nullptr)

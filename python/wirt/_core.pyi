@@ -7,7 +7,7 @@ import collections.abc
 import enum
 import typing
 import typing_extensions
-__all__: list[str] = ['BlockBackend', 'Bus', 'Console', 'ControlRegisters', 'DeviceInfo', 'DiskBus', 'DiskConfig', 'EndPoint', 'ExitCount', 'FloatRegisters', 'Hart', 'HartStats', 'Image', 'Instruction', 'InstructionInfo', 'IntegerRegisters', 'InterruptLine', 'Machine', 'MachineConfig', 'MachineState', 'Mark', 'Memory', 'NetConfig', 'Port', 'PortStats', 'Privilege', 'StopInfo', 'StopReason', 'Switch', 'VolatileCache', 'csrs', 'disassemble', 'float_register_names', 'instructions', 'interrupt_line', 'map_device', 'memory_disk', 'open_disk', 'register_names']
+__all__: list[str] = ['BlockBackend', 'Bus', 'Console', 'ControlRegisters', 'DeviceInfo', 'DiskBus', 'DiskConfig', 'DisplayKind', 'EndPoint', 'ExitCount', 'FloatRegisters', 'Hart', 'HartStats', 'Image', 'Instruction', 'InstructionInfo', 'IntegerRegisters', 'InterruptControllers', 'InterruptLine', 'IommuKind', 'Machine', 'MachineConfig', 'MachineState', 'Mark', 'Memory', 'NetConfig', 'NicModel', 'Port', 'PortStats', 'Privilege', 'StopInfo', 'StopReason', 'Switch', 'VirtioTransport', 'VolatileCache', 'csrs', 'disassemble', 'float_register_names', 'instructions', 'interrupt_line', 'map_device', 'memory_disk', 'open_disk', 'register_names']
 class InstructionInfo:
     """
     One instruction of the tables that the hart executes.
@@ -511,7 +511,42 @@ class DiskBus(enum.Enum):
     Which controller a disk hangs on.
     """
     ahci = ...
-    virtio = ...
+    virtio_mmio = ...
+    virtio_pci = ...
+class NicModel(enum.Enum):
+    """
+    What kind of NIC a machine has.
+    """
+    e1000e = ...
+    virtio_mmio = ...
+    virtio_pci = ...
+class VirtioTransport(enum.Enum):
+    """
+    The bus of virtio devices.
+    """
+    mmio = ...
+    pci = ...
+class InterruptControllers(enum.Enum):
+    """
+    Which interrupt controllers a board has.
+    """
+    aia = ...
+    aplic = ...
+    plic = ...
+class IommuKind(enum.Enum):
+    """
+    Where the IOMMU is found.
+    """
+    none = ...
+    pci = ...
+    platform = ...
+class DisplayKind(enum.Enum):
+    """
+    Which display a machine has.
+    """
+    bochs = ...
+    none = ...
+    virtio_gpu = ...
 class Image:
     """
     The unpacked bytes of an image file, and what errors call it.
@@ -531,16 +566,22 @@ class DiskConfig:
     def __init__(self, backend: BlockBackend, bus: DiskBus, serial: str, queues: typing.SupportsIndex) -> None:
         ...
 class NetConfig:
-    def __init__(self, port: Port, mac: bytes, queue_pairs: typing.SupportsIndex) -> None:
+    def __init__(self, port: Port, mac: bytes, queue_pairs: typing.SupportsIndex, model: NicModel) -> None:
         ...
 class MachineConfig:
     cmdline: str
     deterministic: bool
+    display: DisplayKind
     dtb: Image
     firmware: Image
     initrd: Image
+    input: bool
+    interrupts: InterruptControllers
+    iommu: IommuKind
     kernel: Image
+    packed_rings: bool
     rng: bool
+    virtio: VirtioTransport
     virtio_console: bool
     def __init__(self) -> None:
         ...
@@ -549,6 +590,18 @@ class MachineConfig:
         ...
     @disks.setter
     def disks(self, arg0: collections.abc.Sequence[DiskConfig]) -> None:
+        ...
+    @property
+    def display_height(self) -> int:
+        ...
+    @display_height.setter
+    def display_height(self, arg0: typing.SupportsIndex) -> None:
+        ...
+    @property
+    def display_width(self) -> int:
+        ...
+    @display_width.setter
+    def display_width(self, arg0: typing.SupportsIndex) -> None:
         ...
     @property
     def harts(self) -> int:
@@ -567,6 +620,12 @@ class MachineConfig:
         ...
     @nets.setter
     def nets(self, arg0: collections.abc.Sequence[NetConfig]) -> None:
+        ...
+    @property
+    def pcie_ports(self) -> int:
+        ...
+    @pcie_ports.setter
+    def pcie_ports(self, arg0: typing.SupportsIndex) -> None:
         ...
     @property
     def seed(self) -> int:

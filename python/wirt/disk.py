@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 from wirt import _core
 from wirt.errors import ConfigError, StorageError
@@ -12,7 +12,8 @@ from wirt.sizes import parse_size
 
 __all__ = ["Bus", "Disk"]
 
-Bus = Literal["virtio", "ahci"]
+Bus = Literal["virtio", "virtio-mmio", "virtio-pci", "ahci"]
+_BUSES: tuple[Bus, ...] = get_args(Bus)
 
 
 class Disk:
@@ -23,7 +24,8 @@ class Disk:
 
     Args:
         path: a file whose size is a multiple of 512 bytes, or a block device.
-        bus: ``"virtio"`` (virtio-blk) or ``"ahci"`` (a SATA disk).
+        bus: ``"ahci"`` (a SATA disk), ``"virtio-mmio"`` or ``"virtio-pci"`` (virtio-blk), or ``"virtio"``: virtio-blk
+            on the bus that the machine's ``virtio`` names.
         read_only: the guest cannot write.
         ephemeral: what the guest writes is kept in memory and dropped when its machine is closed; the file stays as
             it is.
@@ -74,8 +76,8 @@ class Disk:
         return disk
 
     def _configure(self, opener: Callable[[], _core.BlockBackend], bus: Bus, serial: str, queues: int) -> None:
-        if bus not in ("virtio", "ahci"):
-            raise ConfigError(f'disk bus {bus!r}: is neither "virtio" nor "ahci"')
+        if bus not in _BUSES:
+            raise ConfigError(f"disk bus {bus!r}: is none of {', '.join(_BUSES)}")
         self._opener = opener
         # Opened at once, so that a mistake is heard here and not when a machine is built.
         self._backend: _core.BlockBackend | None = opener()
@@ -84,13 +86,14 @@ class Disk:
         self.bus = bus
         self.serial = serial
 
-    def _attach(self, user: object) -> _core.DiskConfig:
+    def _attach(self, user: object, virtio: _core.VirtioTransport) -> _core.DiskConfig:
         """The core's configuration of it for a machine, which has it for itself until it detaches it."""
         backend = self._opened()
         if self._user is not None and not backend.read_only:
             raise StorageError(f"{backend.describe()}: is in use by another machine; close that one first")
         self._user = user
-        return _core.DiskConfig(backend, _core.DiskBus[self.bus], self.serial, self._queues)
+        bus = f"virtio-{virtio.name}" if self.bus == "virtio" else self.bus
+        return _core.DiskConfig(backend, _core.DiskBus[bus.replace("-", "_")], self.serial, self._queues)
 
     def _detach(self, user: object) -> None:
         """The machine is closed: the file can be, too."""

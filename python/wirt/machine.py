@@ -6,8 +6,9 @@ import atexit
 import os
 import weakref
 from collections.abc import Callable, Sequence
+from enum import Enum
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from wirt import _core
 from wirt.console import Console
@@ -47,7 +48,16 @@ class Machine:
         memory: bytes, or a text such as ``"512M"``: 16 MiB to 64 GiB, a multiple of 4 KiB.
         cpus: harts, 1 to 8.
         disks: :class:`wirt.Disk` objects; a path alone is a disk on virtio.
-        nets: ports of a :class:`wirt.Switch`, one virtio NIC each.
+        nets: ports of a :class:`wirt.Switch`, one NIC each.
+        virtio: the bus of virtio devices that name none themselves: ``"mmio"`` or ``"pci"``.
+        packed: virtio devices offer packed rings.
+        interrupts: the board's interrupt controllers: ``"plic"``, ``"aplic"`` (direct delivery) or ``"aia"`` (APLIC
+            and IMSIC, with message-signalled interrupts).
+        iommu: a RISC-V IOMMU that all devices' DMA goes through: ``"platform"``, ``"pci"``, or None.
+        display: ``"bochs"`` (a linear framebuffer on PCI), ``"virtio-gpu"``, or None.
+        resolution: of the display at power-on, width and height in pixels.
+        input_devices: a virtio keyboard and a virtio tablet.
+        pcie_ports: PCI Express root ports, 0 to 8, that devices can be plugged into while the machine runs.
         deterministic: harts take turns on one thread and time is the count of retired instructions: the same inputs
             give the same :meth:`state_hash`.
         seed: seeds the guest's entropy in deterministic mode.
@@ -69,6 +79,14 @@ class Machine:
         cpus: int = 1,
         disks: Sequence[Disk | str | os.PathLike[str]] = (),
         nets: Sequence[Port] = (),
+        virtio: Literal["mmio", "pci"] = "mmio",
+        packed: bool = False,
+        interrupts: Literal["plic", "aplic", "aia"] = "plic",
+        iommu: Literal["platform", "pci"] | None = None,
+        display: Literal["bochs", "virtio-gpu"] | None = None,
+        resolution: tuple[int, int] = (1024, 768),
+        input_devices: bool = False,
+        pcie_ports: int = 0,
         deterministic: bool = False,
         seed: int = 0,
     ) -> None:
@@ -79,6 +97,14 @@ class Machine:
         config.harts = _natural(cpus, "cpus")
         config.seed = _natural(seed, "seed")
         config.deterministic = deterministic
+        config.virtio = _choice(_core.VirtioTransport, virtio, "virtio")
+        config.packed_rings = packed
+        config.interrupts = _choice(_core.InterruptControllers, interrupts, "interrupts")
+        config.iommu = _choice(_core.IommuKind, iommu, "iommu")
+        config.display = _choice(_core.DisplayKind, display, "display")
+        config.display_width, config.display_height = (_natural(pixels, "resolution") for pixels in resolution)
+        config.input = input_devices
+        config.pcie_ports = _natural(pcie_ports, "pcie_ports")
         if not isinstance(cmdline, str):
             raise ConfigError(f"cmdline {cmdline!r}: give a text")
         config.cmdline = cmdline
@@ -86,10 +112,10 @@ class Machine:
         config.firmware = _image(firmware, "firmware", unpack=True)
         config.initrd = _image(initrd, "initrd")
         config.dtb = _image(dtb, "dtb")
-        config.nets = [_port(net, nets)._config for net in nets]
+        config.nets = [_port(net, nets)._configuration(config.virtio) for net in nets]
         self._disks = [disk if isinstance(disk, Disk) else Disk(disk) for disk in disks]
         try:
-            config.disks = [disk._attach(self._token) for disk in self._disks]
+            config.disks = [disk._attach(self._token, config.virtio) for disk in self._disks]
             self._core = _core.Machine(config)
         except BaseException:
             self._release_disks()
@@ -348,6 +374,19 @@ def _image(source: ImageSource | None, what: str, *, unpack: bool = False) -> _c
 
         content = unwrap(content, name)
     return _core.Image(name, content)
+
+
+_E = TypeVar("_E", bound=Enum)
+
+
+def _choice(choices: type[_E], value: str | None, name: str) -> _E:
+    """The core's enumerator that an option's text names; None is spelled ``none``."""
+    offered = {choice.name.replace("_", "-"): choice for choice in choices}
+    found = offered.get("none" if value is None else value) if isinstance(value, str | None) else None
+    if found is None or value == "none":
+        texts = ", ".join("None" if text == "none" else repr(text) for text in offered)
+        raise ConfigError(f"{name} {value!r}: is none of {texts}")
+    return found
 
 
 def _port(net: Port, nets: Sequence[Port]) -> Port:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import itertools
 import os
 import string
+from typing import Literal, get_args
 
 from wirt import _core
 from wirt.errors import ConfigError, NetworkError
 
-__all__ = ["EndPoint", "Port", "Switch"]
+__all__ = ["EndPoint", "NicModel", "Port", "Switch"]
+
+NicModel = Literal["virtio", "virtio-mmio", "virtio-pci", "e1000e"]
+_MODELS: tuple[NicModel, ...] = get_args(NicModel)
 
 
 # A guest may send faster than Python reads.
@@ -17,17 +21,29 @@ _QUEUE_LIMIT = 4096
 
 
 class Port:
-    """One port of a switch; it becomes a virtio NIC in the one machine that it is given to.
+    """One port of a switch; it becomes a NIC in the one machine that it is given to.
 
     Attributes:
         mac: the NIC's address, e.g. ``"02:00:00:12:34:56"``.
+        model: what kind of NIC.
     """
 
-    def __init__(self, port: _core.Port, mac: str | None = None, queue_pairs: int = 1) -> None:
-        address = _parse_mac(mac) if mac is not None else b"\x02" + os.urandom(5)
-        self.mac = address.hex(":")
-        self._config = _core.NetConfig(port, address, queue_pairs)
+    def __init__(
+        self, port: _core.Port, mac: str | None = None, queue_pairs: int = 1, model: NicModel = "virtio"
+    ) -> None:
+        if model not in _MODELS:
+            raise ConfigError(f"NIC model {model!r}: is none of {', '.join(_MODELS)}")
+        self._address = _parse_mac(mac) if mac is not None else b"\x02" + os.urandom(5)
+        self.mac = self._address.hex(":")
+        self.model = model
+        self._core = port
+        self._queue_pairs = queue_pairs
         self._taken = False
+
+    def _configuration(self, virtio: _core.VirtioTransport) -> _core.NetConfig:
+        """The core's configuration of it for a machine."""
+        model = f"virtio-{virtio.name}" if self.model == "virtio" else self.model
+        return _core.NetConfig(self._core, self._address, self._queue_pairs, _core.NicModel[model.replace("-", "_")])
 
     def __repr__(self) -> str:
         return f"<wirt.Port {self.mac}>"
@@ -95,17 +111,19 @@ class Switch:
         self._switch = _core.Switch()
         self._numbers = itertools.count()
 
-    def port(self, mac: str | None = None, *, queue_pairs: int = 1) -> Port:
+    def port(self, mac: str | None = None, *, queue_pairs: int = 1, model: NicModel = "virtio") -> Port:
         """A new port for one NIC of one machine.
 
         Args:
             mac: the NIC's address; a random, locally administered one unless given.
-            queue_pairs: pairs of receive and transmit queues that the guest may use.
+            queue_pairs: pairs of receive and transmit queues that the guest may use; of a virtio NIC.
+            model: ``"e1000e"`` (an Intel 82574L), ``"virtio-mmio"`` or ``"virtio-pci"`` (virtio-net), or ``"virtio"``:
+                virtio-net on the bus that the machine's ``virtio`` names.
 
         Raises:
-            ConfigError: the address is no unicast MAC address.
+            ConfigError: the address is no unicast MAC address, or there is no such model.
         """
-        return Port(self._switch.add_port(f"port{next(self._numbers)}"), mac, queue_pairs)
+        return Port(self._switch.add_port(f"port{next(self._numbers)}"), mac, queue_pairs, model)
 
     def endpoint(self) -> EndPoint:
         """A new port whose frames Python sends and receives."""
