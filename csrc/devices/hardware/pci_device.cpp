@@ -334,7 +334,7 @@ bool PciDevice::notify(unsigned vector) {
     // A message is a memory write of the function's (PCI 3.0, 6.2.2: Bus Master).
     if (bus_ != nullptr && (command() & command_bus_master) != 0) {
         const u64 address = load(msi_ + msi_address, 4) | u64{load(msi_ + msi_address_high, 4)} << 32;
-        bus_->send_message(address, load(msi_ + msi_data, 2));
+        bus_->send_message(slot_, address, load(msi_ + msi_data, 2));
     }
     return true;
 }
@@ -346,7 +346,7 @@ void PciDevice::send_pending() {
     for (unsigned vector = 0; vector < msix_region_->vectors(); ++vector) {
         if (!msix_region_->pending(vector) || msix_region_->masked(vector)) continue;
         msix_region_->set_pending(vector, false);
-        bus_->send_message(msix_region_->address(vector), msix_region_->data(vector));
+        bus_->send_message(slot_, msix_region_->address(vector), msix_region_->data(vector));
     }
 }
 

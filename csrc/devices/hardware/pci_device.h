@@ -31,14 +31,19 @@ struct PciIdentity {
 
 enum class BarKind : u8 { io, memory32, memory64, memory64_prefetchable };
 
-// What a function needs from the bus it sits on.
+// What a function needs from the bus it sits on. The bus knows from the slot who makes a request.
 class PciBus {
   public:
     virtual ~PciBus() = default;
     virtual memory::GuestRam& ram() = 0;
     // `pin` 0 is INTA.
     virtual void set_intx(unsigned slot, unsigned pin, bool level) = 0;
-    virtual bool send_message(u64 address, u32 data) = 0;
+    // A memory read or write of the function's, as DmaTranslator::translate: through the IOMMU where the
+    // board has one.
+    virtual std::optional<u64> translate(unsigned slot, u64 address, memory::DmaDirection direction,
+                                         u64& contiguous) = 0;
+    // So is a message.
+    virtual bool send_message(unsigned slot, u64 address, u32 data) = 0;
     // Registers the region of a BAR; it decodes nothing until move_bar gives it a bus address.
     virtual void add_bar(memory::MmioDevice& target, u64 size) = 0;
     virtual void move_bar(memory::MmioDevice& target, BarKind kind, u64 size,
@@ -95,10 +100,15 @@ class PciDevice {
   private:
     class BusMasterGate final : public memory::DmaTranslator {
       public:
-        std::optional<u64> translate(u64 address, memory::DmaDirection, u64&) override {
-            return enabled.load(std::memory_order_acquire) ? std::optional<u64>(address) : std::nullopt;
+        explicit BusMasterGate(const PciDevice& function) : function_(function) {}
+        std::optional<u64> translate(u64 address, memory::DmaDirection direction, u64& contiguous) override {
+            if (!enabled.load(std::memory_order_acquire)) return std::nullopt;
+            return function_.bus_->translate(function_.slot_, address, direction, contiguous);
         }
         std::atomic<bool> enabled{false};
+
+      private:
+        const PciDevice& function_;
     };
     class MsixRegion;
     struct Bar {
@@ -134,7 +144,7 @@ class PciDevice {
     bool intx_driven_ = false;  // what the line was last told
     PciBus* bus_ = nullptr;
     unsigned slot_ = 0;
-    BusMasterGate gate_;
+    BusMasterGate gate_{*this};
 };
 
 }  // namespace wirt::devices::hardware

@@ -10,6 +10,11 @@ namespace {
 constexpr u64 slot_bytes = u64{1} << 15;  // eight functions of 4 KiB
 constexpr u64 function_bytes = u64{1} << 12;
 
+// Bus, device, function (PCI Express 3.1, 2.2.6.2); this is bus 0.
+constexpr u32 requester_id(unsigned slot) {
+    return slot << 3;
+}
+
 // The host bridge as a function of its own bus: it has an identity and nothing else.
 class HostBridge final : public PciDevice {
   public:
@@ -100,7 +105,14 @@ void PcieRoot::set_intx(unsigned slot, unsigned pin, bool level) {
     intx_[line].set(asserted_[line] != 0);
 }
 
-bool PcieRoot::send_message(u64 address, u32 data) {
+std::optional<u64> PcieRoot::translate(unsigned slot, u64 address, memory::DmaDirection direction,
+                                       u64& contiguous) {
+    if (remapper_ == nullptr) return address;
+    return remapper_->translate(requester_id(slot), address, direction, contiguous);
+}
+
+bool PcieRoot::send_message(unsigned slot, u64 address, u32 data) {
+    if (remapper_ != nullptr) return remapper_->send_message(requester_id(slot), address, data);
     return messages_ != nullptr && messages_->send_message(address, data);
 }
 

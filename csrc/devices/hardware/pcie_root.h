@@ -46,6 +46,9 @@ class PcieRoot final : public memory::MmioDevice, private PciBus {
     // Slot 1..31; 0 is the host bridge. ConfigError when the slot is taken or does not exist. Only while no
     // hart runs.
     void attach(unsigned slot, std::unique_ptr<PciDevice> device);
+    // Puts every function's DMA and messages behind an IOMMU, under the requester id of the function (PCI
+    // Express 3.1, 2.2.6.2). Null: none. Only while no hart runs; `remapper` must outlive this.
+    void set_remapper(memory::DmaRemapper* remapper) { remapper_ = remapper; }
     // Null when the slot is empty.
     PciDevice* device(unsigned slot) const { return slot < slot_count ? slots_[slot].get() : nullptr; }
 
@@ -60,7 +63,9 @@ class PcieRoot final : public memory::MmioDevice, private PciBus {
   private:
     memory::GuestRam& ram() override { return ram_; }
     void set_intx(unsigned slot, unsigned pin, bool level) override;
-    bool send_message(u64 address, u32 data) override;
+    std::optional<u64> translate(unsigned slot, u64 address, memory::DmaDirection direction,
+                                 u64& contiguous) override;
+    bool send_message(unsigned slot, u64 address, u32 data) override;
     void add_bar(memory::MmioDevice& target, u64 size) override;
     void move_bar(memory::MmioDevice& target, BarKind kind, u64 size,
                   std::optional<u64> bus_address) override;
@@ -71,6 +76,7 @@ class PcieRoot final : public memory::MmioDevice, private PciBus {
     memory::GuestRam& ram_;
     const std::array<InterruptLine, 4> intx_;
     MessageSink* const messages_;
+    memory::DmaRemapper* remapper_ = nullptr;
     const PcieWindows windows_;
     std::array<std::unique_ptr<PciDevice>, slot_count> slots_;
     std::mutex intx_mutex_;
