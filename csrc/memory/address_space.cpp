@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <iterator>
+#include <utility>
 
 #include "base/error.h"
 
@@ -40,22 +42,43 @@ void AddressSpace::map(u64 base, u64 size, MmioDevice& device) {
                               std::string(region->device->name()));
         }
     }
-    auto region = std::make_unique<Region>();
-    region->base = base;
-    region->size = size;
-    region->visible = true;
-    region->device = &device;
-    region->registers = device.registers();
-    region->counters = std::make_unique<Counter[]>(region->registers.size() + 1);
+    add(std::make_unique<Region>(base, size, true, device));
+}
+
+void AddressSpace::map_hidden(u64 size, MmioDevice& device) {
+    std::lock_guard lock(change_);
+    add(std::make_unique<Region>(0, size, false, device));
+}
+
+void AddressSpace::add(std::unique_ptr<Region> region) {
     regions_.push_back(std::move(region));
-    slots_ = std::make_unique<Slot[]>(regions_.size());
+    if (regions_.size() > index_storage_->capacity) {
+        auto larger = std::make_unique<Index>(2 * index_storage_->capacity);
+        // Readers may be in the old one for a while yet, and whoever maps may hold a mutex that they wait
+        // for.
+        outgrown_.push_back(std::exchange(index_storage_, std::move(larger)));
+    }
     publish();
+}
+
+void AddressSpace::unmap(MmioDevice& device) {
+    std::vector<std::unique_ptr<Region>> gone;
+    {
+        std::lock_guard lock(change_);
+        const auto first = std::stable_partition(
+            regions_.begin(), regions_.end(), [&](const auto& region) { return region->device != &device; });
+        std::move(first, regions_.end(), std::back_inserter(gone));
+        regions_.erase(first, regions_.end());
+        publish();
+    }
+    accesses_.synchronize();
 }
 
 void AddressSpace::relocate(MmioDevice& device, std::optional<u64> base) {
     std::lock_guard lock(change_);
     for (const auto& region : regions_) {
         if (region->device != &device) continue;
+        if (region->visible ? base == region->base : !base) return;
         region->visible = false;
         if (base) {
             auto clash = [&](u64 other_base, u64 other_size) {
@@ -80,25 +103,28 @@ void AddressSpace::publish() {
               [](const Region* a, const Region* b) { return a->base < b->base; });
 
     // Release and acquire on the slots themselves: a reader that has seen any of the new ones sees the odd
-    // sequence number as well.
-    sequence_.fetch_add(1, std::memory_order_relaxed);
+    // sequence number as well. The sequence number's own order is total, as GracePeriod asks for.
+    Index& index = *index_storage_;
+    sequence_.fetch_add(1);
     for (std::size_t i = 0; i < visible.size(); ++i) {
-        slots_[i].base.store(visible[i]->base, std::memory_order_release);
-        slots_[i].size.store(visible[i]->size, std::memory_order_release);
-        slots_[i].region.store(visible[i], std::memory_order_release);
+        index.slots[i].base.store(visible[i]->base, std::memory_order_release);
+        index.slots[i].size.store(visible[i]->size, std::memory_order_release);
+        index.slots[i].region.store(visible[i], std::memory_order_release);
     }
-    slot_count_.store(visible.size(), std::memory_order_release);
-    sequence_.fetch_add(1, std::memory_order_release);
+    index.count.store(visible.size(), std::memory_order_release);
+    index_.store(&index, std::memory_order_release);
+    sequence_.fetch_add(1);
 }
 
 std::optional<AddressSpace::Hit> AddressSpace::find(u64 address, unsigned size) const {
     for (;;) {
-        const u64 before = sequence_.load(std::memory_order_acquire);
+        const u64 before = sequence_.load();
+        const Index& index = *index_.load(std::memory_order_acquire);
         std::size_t low = 0;
-        std::size_t high = slot_count_.load(std::memory_order_acquire);
+        std::size_t high = index.count.load(std::memory_order_acquire);
         while (low < high) {
             const std::size_t middle = (low + high) / 2;
-            if (slots_[middle].base.load(std::memory_order_acquire) <= address) {
+            if (index.slots[middle].base.load(std::memory_order_acquire) <= address) {
                 low = middle + 1;
             } else {
                 high = middle;
@@ -106,7 +132,7 @@ std::optional<AddressSpace::Hit> AddressSpace::find(u64 address, unsigned size) 
         }
         std::optional<Hit> hit;
         if (low > 0) {
-            const Slot& slot = slots_[low - 1];
+            const Slot& slot = index.slots[low - 1];
             const u64 base = slot.base.load(std::memory_order_acquire);
             if (range_inside(address, size, base, slot.size.load(std::memory_order_acquire))) {
                 hit = Hit{slot.region.load(std::memory_order_acquire), address - base};
@@ -142,6 +168,7 @@ std::optional<u64> AddressSpace::read(u64 address, unsigned size) {
                 return load_atomic<u64>(from);
         }
     }
+    const GracePeriod::Reader reader(accesses_);
     const std::optional<Hit> hit = find(address, size);
     if (!hit) return std::nullopt;
     const auto [region, offset] = *hit;
@@ -169,6 +196,7 @@ bool AddressSpace::write(u64 address, unsigned size, u64 value) {
         ram_.note_write(address, size);
         return true;
     }
+    const GracePeriod::Reader reader(accesses_);
     const std::optional<Hit> hit = find(address, size);
     if (!hit) return false;
     const auto [region, offset] = *hit;

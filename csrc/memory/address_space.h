@@ -4,6 +4,7 @@
 
 #include <optional>
 
+#include "base/grace_period.h"
 #include "memory/guest_ram.h"
 #include "memory/mmio.h"
 
@@ -15,9 +16,14 @@ class AddressSpace {
 
     GuestRam& ram() const { return ram_; }
 
-    // Throws ConfigError when the range overlaps RAM or another region. `device` must outlive the region.
-    // Only while no hart runs.
+    // Regions come and go while harts run. `device` must outlive its region. Throws ConfigError when the
+    // range overlaps RAM or another region.
     void map(u64 base, u64 size, MmioDevice& device);
+    // A region that decodes nothing until relocate() gives it a base.
+    void map_hidden(u64 size, MmioDevice& device);
+    // Takes the device's region away. When this returns no access is inside the device and none will be: it
+    // may be destroyed. Not to be called from inside an access, nor with a mutex held that one waits for.
+    void unmap(MmioDevice& device);
     // Moves, shows or hides a region while harts run (a PCI BAR): `base` nullopt hides it. A base that
     // overlaps something leaves the region hidden.
     void relocate(MmioDevice& device, std::optional<u64> base);
@@ -40,6 +46,13 @@ class AddressSpace {
         std::atomic<u64> writes{0};
     };
     struct Region {
+        Region(u64 at, u64 bytes, bool shown, MmioDevice& target)
+            : base(at),
+              size(bytes),
+              visible(shown),
+              device(&target),
+              registers(target.registers()),
+              counters(std::make_unique<Counter[]>(registers.size() + 1)) {}
         u64 base;
         u64 size;
         bool visible;
@@ -49,11 +62,18 @@ class AddressSpace {
     };
     // What readers search: the visible regions, sorted by base, under a sequence lock. A guest may move a BAR
     // as often as it likes while other harts look on, so a move allocates nothing, and a reader takes base
-    // and region from one version of the map.
+    // and region from one version of the map. What a reader may still hold is destroyed a grace period after
+    // it was taken out.
     struct Slot {
         std::atomic<u64> base;
         std::atomic<u64> size;
         std::atomic<Region*> region;
+    };
+    struct Index {
+        explicit Index(std::size_t room) : capacity(room), slots(std::make_unique<Slot[]>(room)) {}
+        const std::size_t capacity;
+        std::atomic<std::size_t> count{0};
+        std::unique_ptr<Slot[]> slots;
     };
     struct Hit {
         Region* region;
@@ -62,14 +82,17 @@ class AddressSpace {
 
     std::optional<Hit> find(u64 address, unsigned size) const;
     static Counter& counter(Region& region, u64 offset, unsigned size);
+    void add(std::unique_ptr<Region> region);
     void publish();
 
     GuestRam& ram_;
     mutable std::mutex change_;
     std::vector<std::unique_ptr<Region>> regions_;
-    std::unique_ptr<Slot[]> slots_;  // one a region; replaced by map() only
-    std::atomic<std::size_t> slot_count_{0};
+    std::unique_ptr<Index> index_storage_{std::make_unique<Index>(64)};
+    std::vector<std::unique_ptr<Index>> outgrown_;  // each half of the next: never more than one of them all
+    std::atomic<Index*> index_{index_storage_.get()};
     std::atomic<u64> sequence_{0};  // odd while the slots are rewritten
+    GracePeriod accesses_;
 };
 
 }  // namespace wirt::memory
