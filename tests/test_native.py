@@ -15,7 +15,8 @@ ROOT = Path(__file__).parent.parent
 PROGRAMS = {
     "tests/riscv/test_softfloat.cpp": ["csrc/riscv/softfloat.cpp"],
     "tests/devices/hardware/test_pci_device.cpp": [
-        *(f"csrc/devices/hardware/{part}.cpp" for part in ("pci_device", "pcie_root", "ahci", "ahci_port", "ata")),
+        "csrc/devices/hardware/pci*.cpp",
+        "csrc/devices/hardware/a[ht]*.cpp",
         "csrc/memory/*.cpp",
         "csrc/storage/*.cpp",
         "csrc/base/executor.cpp",

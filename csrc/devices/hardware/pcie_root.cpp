@@ -7,13 +7,9 @@ namespace wirt::devices::hardware {
 
 namespace {
 
+constexpr u64 bus_bytes = u64{1} << 20;
 constexpr u64 slot_bytes = u64{1} << 15;  // eight functions of 4 KiB
 constexpr u64 function_bytes = u64{1} << 12;
-
-// Bus, device, function (PCI Express 3.1, 2.2.6.2); this is bus 0.
-constexpr u32 requester_id(unsigned slot) {
-    return slot << 3;
-}
 
 // The host bridge as a function of its own bus: it has an identity and nothing else.
 class HostBridge final : public PciDevice {
@@ -52,9 +48,26 @@ void PcieRoot::attach(unsigned slot, std::unique_ptr<PciDevice> device) {
     if (slot >= slot_count) {
         throw ConfigError("PCIe slot " + std::to_string(slot) + " does not exist; use 1 to 31");
     }
+    std::lock_guard lock(mutex());
     if (slots_[slot] != nullptr) throw ConfigError("PCIe slot " + std::to_string(slot) + " is taken");
     device->attach(*this, slot);
     slots_[slot] = std::move(device);
+}
+
+std::unique_ptr<PciDevice> PcieRoot::detach(unsigned slot) {
+    std::unique_ptr<PciDevice> device;
+    {
+        std::lock_guard lock(mutex());
+        if (slot == 0 || slot >= slot_count || slots_[slot] == nullptr) return nullptr;
+        slots_[slot]->connect(false);
+        device = std::move(slots_[slot]);
+    }
+    unmap_bars(*device);
+    return device;
+}
+
+void PcieRoot::unmap_bars(PciDevice& device) {
+    for (memory::MmioDevice* const target : device.bar_targets()) bus_.unmap(*target);
 }
 
 std::span<const memory::Register> PcieRoot::registers() const {
@@ -62,9 +75,15 @@ std::span<const memory::Register> PcieRoot::registers() const {
 }
 
 PciDevice* PcieRoot::function_at(u64 offset) const {
-    const u64 slot = offset / slot_bytes;
-    const bool first_function = offset % slot_bytes < function_bytes;
-    return slot < slot_count && first_function ? slots_[slot].get() : nullptr;
+    const u8 number = static_cast<u8>(offset / bus_bytes);
+    const unsigned slot = static_cast<unsigned>(offset / slot_bytes % slot_count);
+    if (offset % slot_bytes >= function_bytes) return nullptr;  // functions 1 to 7
+    if (number == 0) return slots_[slot].get();
+    for (const auto& device : slots_) {
+        if (device == nullptr) continue;
+        if (PciDevice* const found = device->behind(number, slot)) return found;
+    }
+    return nullptr;
 }
 
 u64 PcieRoot::read(u64 offset, unsigned size) {
@@ -90,6 +109,10 @@ void PcieRoot::reset() {
 }
 
 void PcieRoot::visit_state(StateVisitor& v) {
+    v.section("pcie-root", 1);
+    u32 occupied = 0;
+    for (unsigned slot = 0; slot < slot_count; ++slot) occupied |= u32{slots_[slot] != nullptr} << slot;
+    v.field("occupied", occupied);  // only ever compared: a machine that loads was built with the same slots
     for (unsigned slot = 0; slot < slot_count; ++slot) {
         if (slots_[slot] == nullptr) continue;
         v.section("pcie-root.slot" + std::to_string(slot), 1);
@@ -105,21 +128,19 @@ void PcieRoot::set_intx(unsigned slot, unsigned pin, bool level) {
     intx_[line].set(asserted_[line] != 0);
 }
 
-std::optional<u64> PcieRoot::translate(unsigned slot, u64 address, memory::DmaDirection direction,
+std::optional<u64> PcieRoot::translate(u16 requester, u64 address, memory::DmaDirection direction,
                                        u64& contiguous) {
     if (remapper_ == nullptr) return address;
-    return remapper_->translate(requester_id(slot), address, direction, contiguous);
+    return remapper_->translate(requester, address, direction, contiguous);
 }
 
-bool PcieRoot::send_message(unsigned slot, u64 address, u32 data) {
-    if (remapper_ != nullptr) return remapper_->send_message(requester_id(slot), address, data);
+bool PcieRoot::send_message(u16 requester, u64 address, u32 data) {
+    if (remapper_ != nullptr) return remapper_->send_message(requester, address, data);
     return messages_ != nullptr && messages_->send_message(address, data);
 }
 
 void PcieRoot::add_bar(memory::MmioDevice& target, u64 size) {
-    // A region is born visible; nothing else is in the window while the board is built.
-    bus_.map(windows_.mmio32.base, size, target);
-    bus_.relocate(target, std::nullopt);
+    bus_.map_hidden(size, target);
 }
 
 void PcieRoot::move_bar(memory::MmioDevice& target, BarKind kind, u64 size, std::optional<u64> bus_address) {

@@ -5,7 +5,8 @@
 // of QEMU's hw/riscv/virt.c and hw/pci-host/gpex.c. BARs start unassigned: the firmware or the operating
 // system places them.
 //
-// Only bus 0 exists, with one function a slot. A configuration read where no function is gives all ones.
+// Bus 0 is here, with one function a slot; a bus behind a bridge has the number that the guest gave it. A
+// configuration read where no function is gives all ones.
 //
 // Untrusted input: every access to configuration space.
 #pragma once
@@ -43,9 +44,15 @@ class PcieRoot final : public memory::MmioDevice, private PciBus {
              MessageSink* messages, PcieWindows windows = {});
     ~PcieRoot() override;
 
-    // Slot 1..31; 0 is the host bridge. ConfigError when the slot is taken or does not exist. Only while no
-    // hart runs.
+    // Slot 1..31; 0 is the host bridge. ConfigError when the slot is taken or does not exist. Harts may run:
+    // the guest finds the function when it looks for it.
     void attach(unsigned slot, std::unique_ptr<PciDevice> device);
+    // Takes a function out under the guest's hands; null when the slot is empty. When this returns no hart is
+    // in its registers and its DMA fails; what its own threads are at is the caller's to wait for. Not to be
+    // called from inside a device's access.
+    std::unique_ptr<PciDevice> detach(unsigned slot);
+    // The rest of detach() for a function that a bridge gave back.
+    void unmap_bars(PciDevice& device);
     // Puts every function's DMA and messages behind an IOMMU, under the requester id of the function (PCI
     // Express 3.1, 2.2.6.2). Null: none. Only while no hart runs; `remapper` must outlive this.
     void set_remapper(memory::DmaRemapper* remapper) { remapper_ = remapper; }
@@ -61,11 +68,13 @@ class PcieRoot final : public memory::MmioDevice, private PciBus {
     void visit_state(StateVisitor& v) override;
 
   private:
+    u8 number() const override { return 0; }
+    bool is_root() const override { return true; }
     memory::GuestRam& ram() override { return ram_; }
-    void set_intx(unsigned slot, unsigned pin, bool level) override;
-    std::optional<u64> translate(unsigned slot, u64 address, memory::DmaDirection direction,
+    std::optional<u64> translate(u16 requester, u64 address, memory::DmaDirection direction,
                                  u64& contiguous) override;
-    bool send_message(unsigned slot, u64 address, u32 data) override;
+    void set_intx(unsigned slot, unsigned pin, bool level) override;
+    bool send_message(u16 requester, u64 address, u32 data) override;
     void add_bar(memory::MmioDevice& target, u64 size) override;
     void move_bar(memory::MmioDevice& target, BarKind kind, u64 size,
                   std::optional<u64> bus_address) override;

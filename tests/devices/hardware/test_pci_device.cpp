@@ -4,7 +4,7 @@
 //
 // Standalone: prints each failure and a closing count, exits 0 if there are none. From the repository's root:
 //   c++ -std=c++20 -g -Wall -Wextra -Werror -Icsrc tests/devices/hardware/test_pci_device.cpp
-//       csrc/devices/hardware/{pci_device,pcie_root,ahci,ahci_port,ata}.cpp csrc/memory/*.cpp
+//       csrc/devices/hardware/{pci*,ahci*,ata}.cpp csrc/memory/*.cpp
 //       csrc/storage/*.cpp csrc/base/executor.cpp -pthread -o test_pci_device
 //   ./test_pci_device
 // It is meant to run under ThreadSanitizer and AddressSanitizer as well.
