@@ -17,9 +17,9 @@ struct Line {
 }  // namespace
 
 void register_devices(py::module_& module) {
-    py::class_<Line>(module, "InterruptLine", "A level-triggered input of the guest's PLIC.")
+    py::class_<Line>(module, "InterruptLine", "A level-triggered input of the guest's interrupt controller.")
         .def_property_readonly(
-            "source", [](const Line& line) { return line.line.source(); }, "Its number at the PLIC.")
+            "source", [](const Line& line) { return line.line.source(); }, "Its number at the controller.")
         .def(
             "set",
             [](const Line& line, bool level) {

@@ -14,6 +14,9 @@ namespace {
 constexpr u32 irq_machine_software = 3, irq_machine_timer = 7;
 constexpr u32 irq_supervisor_external = 9, irq_machine_external = 11;
 
+// Interrupt flags of the two-cell binding (Linux, interrupt-controller/interrupts.txt).
+constexpr u32 level_high = 4;
+
 // What the finisher takes (sifive,test0).
 constexpr u32 test_poweroff = 0x5555, test_reboot = 0x7777;
 
@@ -41,7 +44,7 @@ class BoardTree {
   public:
     explicit BoardTree(const BoardDescription& board) : board_(board) {
         for (unsigned hart = 0; hart < board.harts; ++hart) hart_interrupts_.push_back(tree_.new_phandle());
-        plic_ = tree_.new_phandle();
+        controller_ = tree_.new_phandle();
     }
 
     std::vector<u8> build() {
@@ -76,8 +79,13 @@ class BoardTree {
     }
 
     void interrupt(u32 source) {
-        tree_.property("interrupt-parent", plic_);
-        tree_.property("interrupts", source);
+        tree_.property("interrupt-parent", controller_);
+        tree_.property("interrupts", specifier(source));
+    }
+
+    // A wire at the controller, as its #interrupt-cells asks for it.
+    std::vector<u32> specifier(u32 source) const {
+        return board_.aplic ? std::vector<u32>{source, level_high} : std::vector<u32>{source};
     }
 
     void chosen() {
@@ -176,7 +184,11 @@ class BoardTree {
         if (board_.test) test();
         if (board_.rtc) device("rtc", "google,goldfish-rtc", *board_.rtc);
         if (board_.aclint) aclint();
-        plic();
+        if (board_.aplic) {
+            aplic(*board_.aplic);
+        } else {
+            plic();
+        }
         if (board_.uart) uart();
         for (unsigned slot = 0; slot < board_.virtio_mmio_slots; ++slot) {
             device("virtio_mmio", "virtio,mmio",
@@ -212,9 +224,11 @@ class BoardTree {
         tree_.end_node();
     }
 
-    void interrupts_extended(u32 first, u32 second) {
+    void interrupts_extended(std::initializer_list<u32> causes) {
         std::vector<u32> cells;
-        for (const u32 hart : hart_interrupts_) cells.insert(cells.end(), {hart, first, hart, second});
+        for (const u32 hart : hart_interrupts_) {
+            for (const u32 cause : causes) cells.insert(cells.end(), {hart, cause});
+        }
         tree_.property("interrupts-extended", cells);
     }
 
@@ -222,13 +236,13 @@ class BoardTree {
         tree_.begin_node(unit_name("clint", board_.aclint->base));
         tree_.property("compatible", std::vector<std::string>{"sifive,clint0", "riscv,clint0"});
         reg(*board_.aclint);
-        interrupts_extended(irq_machine_software, irq_machine_timer);
+        interrupts_extended({irq_machine_software, irq_machine_timer});
         tree_.end_node();
     }
 
     void plic() {
         tree_.begin_node(unit_name("plic", board_.plic.base));
-        tree_.phandle_property(plic_);
+        tree_.phandle_property(controller_);
         tree_.property("compatible", std::vector<std::string>{"sifive,plic-1.0.0", "riscv,plic0"});
         reg(board_.plic);
         tree_.property("interrupt-controller");
@@ -236,8 +250,34 @@ class BoardTree {
         tree_.property("#address-cells", u32{0});
         tree_.property("riscv,ndev", board_.plic_sources);
         // The order of the pairs numbers the contexts.
-        interrupts_extended(irq_machine_external, irq_supervisor_external);
+        interrupts_extended({irq_machine_external, irq_supervisor_external});
         tree_.end_node();
+    }
+
+    // Devices are wired to the supervisor domain, to which firmware delegates all sources.
+    void aplic(const AplicNodes& nodes) {
+        if (nodes.machine) {
+            aplic_domain(*nodes.machine, nodes.sources, irq_machine_external);
+            tree_.property("riscv,children", controller_);
+            tree_.property("riscv,delegation", {controller_, 1, nodes.sources});
+            // The same by the name that older OpenSBI looks for.
+            tree_.property("riscv,delegate", {controller_, 1, nodes.sources});
+            tree_.end_node();
+        }
+        aplic_domain(nodes.supervisor, nodes.sources, irq_supervisor_external);
+        tree_.phandle_property(controller_);
+        tree_.end_node();
+    }
+
+    void aplic_domain(const AddressRange& range, u32 sources, u32 cause) {
+        tree_.begin_node(unit_name("interrupt-controller", range.base));
+        tree_.property("compatible", "riscv,aplic");
+        reg(range);
+        tree_.property("interrupt-controller");
+        tree_.property("#interrupt-cells", u32{2});
+        tree_.property("#address-cells", u32{0});
+        tree_.property("riscv,num-sources", sources);
+        interrupts_extended({cause});
     }
 
     // PCI Bus Binding to IEEE 1275-1994, 2.2.1.1 (phys.hi) and 12 ("ranges").
@@ -273,7 +313,8 @@ class BoardTree {
         for (u32 device = 0; device < 4; ++device) {
             for (u32 pin = 1; pin <= 4; ++pin) {
                 const u32 source = node.first_interrupt + (device + pin - 1) % 4;
-                map.insert(map.end(), {device << 11, 0, 0, pin, plic_, source});
+                map.insert(map.end(), {device << 11, 0, 0, pin, controller_});
+                for (const u32 cell : specifier(source)) map.push_back(cell);
             }
         }
         tree_.property("interrupt-map", map);
@@ -284,7 +325,7 @@ class BoardTree {
     const BoardDescription& board_;
     FdtWriter tree_;
     std::vector<u32> hart_interrupts_;
-    u32 plic_ = 0;
+    u32 controller_ = 0;  // where the wires of devices end
     u32 test_ = 0;
 };
 

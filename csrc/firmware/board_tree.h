@@ -18,10 +18,17 @@ struct AddressRange {
     u64 size = 0;
 };
 
-// A device with one register region and one interrupt of the PLIC.
+// A device with one register region and one interrupt of the PLIC or APLIC.
 struct DeviceNode {
     AddressRange reg;
     u32 interrupt = 0;
+};
+
+// An APLIC of two domains.
+struct AplicNodes {
+    std::optional<AddressRange> machine;  // for M-mode software
+    AddressRange supervisor;
+    u32 sources = 0;  // riscv,num-sources: the highest source
 };
 
 struct PcieNode {
@@ -43,7 +50,8 @@ struct BoardDescription {
     u32 cache_block_size = 64;  // Zicbom, Zicbop, Zicboz
 
     AddressRange plic{0x0c00'0000, 0x60'0000};
-    u32 plic_sources = 95;  // riscv,ndev: the highest source
+    u32 plic_sources = 95;            // riscv,ndev: the highest source
+    std::optional<AplicNodes> aplic;  // instead of the PLIC
     // The ACLINT is for M-mode: leave it out where the monitor serves the SBI.
     std::optional<AddressRange> aclint;
     std::optional<DeviceNode> uart = DeviceNode{{0x1000'0000, 0x100}, 10};

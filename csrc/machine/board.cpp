@@ -21,7 +21,7 @@ void refuse_unknown(const MachineConfig& config) {
     const auto refuse = [](bool asked, const char* what) {
         if (asked) throw ConfigError(std::string(what) + " is not part of this board yet");
     };
-    refuse(config.interrupts != InterruptControllers::plic, "an APLIC or IMSIC");
+    refuse(config.interrupts == InterruptControllers::aia, "an IMSIC");
     refuse(config.iommu != IommuKind::none, "an IOMMU");
     refuse(config.display != DisplayKind::none, "a display");
     refuse(config.input, "an input device");
@@ -38,20 +38,15 @@ Board::Board(const MachineConfig& config, memory::GuestRam& ram, memory::Address
              std::function<void(hardware::TestDevice::Outcome)> finish)
     : entropy_(entropy) {
     refuse_unknown(config);
-    std::vector<InterruptLine> contexts;
     std::vector<InterruptLine> software;
-    for (unsigned hart = 0; hart < config.harts; ++hart) {
-        contexts.emplace_back(hart_inputs, hart_line(hart, riscv::irq_mei));
-        contexts.emplace_back(hart_inputs, hart_line(hart, riscv::irq_sei));
+    for (unsigned hart = 0; hart < config.harts; ++hart)
         software.emplace_back(hart_inputs, hart_line(hart, riscv::irq_msi));
-    }
-    plic = std::make_unique<hardware::Plic>("plic", std::move(contexts));
-    const auto line = [&](unsigned source) { return InterruptLine(*plic, source); };
+    interrupts = std::make_unique<Interrupts>(config, bus, hart_inputs);
+    const auto line = [&](unsigned source) { return interrupts->line(source); };
     aclint = std::make_unique<hardware::Aclint>("aclint", clock, std::move(software));
     uart = std::make_unique<hardware::Uart16550>("uart0", serial_port, line(map::uart_irq));
     rtc = std::make_unique<hardware::GoldfishRtc>("rtc", clock, line(map::rtc_irq));
     test = std::make_unique<hardware::TestDevice>("test", std::move(finish));
-    bus.map(map::plic, hardware::Plic::region_size, *plic);
     bus.map(map::aclint, hardware::Aclint::region_size, *aclint);
     bus.map(map::uart, hardware::Uart16550::region_size, *uart);
     bus.map(map::rtc, hardware::GoldfishRtc::region_size, *rtc);
@@ -130,6 +125,7 @@ std::vector<u8> Board::device_tree(const MachineConfig& config, u64 initrd_base,
     if (!config.firmware.empty())
         board.aclint = firmware::AddressRange{map::aclint, hardware::Aclint::region_size};
     board.pmu_counters.reset();
+    interrupts->describe_to(board);
     board.bootargs = config.cmdline;
     if (initrd_size != 0) board.initrd = firmware::AddressRange{initrd_base, initrd_size};
     board.rng_seed.resize(32);
@@ -138,7 +134,7 @@ std::vector<u8> Board::device_tree(const MachineConfig& config, u64 initrd_base,
 }
 
 void Board::visit_state(StateVisitor& v) {
-    plic->visit_state(v);
+    interrupts->visit_state(v);
     aclint->visit_state(v);
     uart->visit_state(v);
     rtc->visit_state(v);
@@ -164,14 +160,14 @@ std::vector<DeviceInfo> Board::devices(const memory::AddressSpace& bus) const {
         out.push_back(std::move(info));
     };
     add(*test, "platform", "");
-    add(*rtc, "platform", "plic " + std::to_string(map::rtc_irq));
+    add(*rtc, "platform", interrupts->describe(map::rtc_irq));
     add(*aclint, "platform", "");
-    add(*plic, "platform", "");
-    add(*uart, "platform", "plic " + std::to_string(map::uart_irq));
+    for (const memory::MmioDevice* controller : interrupts->devices()) add(*controller, "platform", "");
+    add(*uart, "platform", interrupts->describe(map::uart_irq));
     for (unsigned slot = 0; slot < virtio.size(); ++slot) {
-        add(*virtio[slot], "virtio-mmio", "plic " + std::to_string(map::virtio_irq + slot));
+        add(*virtio[slot], "virtio-mmio", interrupts->describe(map::virtio_irq + slot));
     }
-    add(*pcie, "platform", "plic 32-35");
+    add(*pcie, "platform", interrupts->describe(map::pcie_irq) + "-35");
     if (ahci != nullptr) add(*ahci, "pci", "INTA or MSI");
     for (const auto& device : host_devices) add(*device, "host", "");
     return out;

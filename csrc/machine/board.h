@@ -17,27 +17,22 @@
 #include "devices/hardware/ahci.h"
 #include "devices/hardware/goldfish_rtc.h"
 #include "devices/hardware/pcie_root.h"
-#include "devices/hardware/plic.h"
 #include "devices/hardware/test_device.h"
 #include "devices/hardware/uart16550.h"
 #include "devices/virtio/virtio_mmio.h"
+#include "machine/interrupts.h"
 #include "machine/machine.h"
 
 namespace wirt::machine {
 
 namespace map {
-inline constexpr u64 test = 0x0010'0000, rtc = 0x0010'1000, aclint = 0x0200'0000, plic = 0x0c00'0000,
-                     uart = 0x1000'0000, virtio = 0x1000'1000, virtio_stride = 0x1000, dram = 0x8000'0000;
+inline constexpr u64 test = 0x0010'0000, rtc = 0x0010'1000, aclint = 0x0200'0000, uart = 0x1000'0000,
+                     virtio = 0x1000'1000, virtio_stride = 0x1000, dram = 0x8000'0000;
 // Linux wants its image 2 MiB above a 2 MiB boundary; firmware lives below.
 inline constexpr u64 kernel = dram + 0x20'0000;
 inline constexpr unsigned virtio_slots = 8;
 inline constexpr unsigned virtio_irq = 1, uart_irq = 10, rtc_irq = 11, pcie_irq = 32, host_device_irq = 36;
 }  // namespace map
-
-// Numbers a hart's interrupt inputs for InterruptLine: 32 a hart.
-constexpr unsigned hart_line(unsigned hart, riscv::Interrupt which) {
-    return hart * 32 + which;
-}
 
 class Board {
   public:
@@ -58,7 +53,7 @@ class Board {
 
     devices::ConsolePort serial_port{"serial"};
     std::shared_ptr<devices::ConsolePort> hvc_port = std::make_shared<devices::ConsolePort>("hvc");
-    std::unique_ptr<devices::hardware::Plic> plic;
+    std::unique_ptr<Interrupts> interrupts;
     std::unique_ptr<devices::hardware::Aclint> aclint;
     std::unique_ptr<devices::hardware::Uart16550> uart;
     std::unique_ptr<devices::hardware::GoldfishRtc> rtc;

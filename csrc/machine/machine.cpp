@@ -203,7 +203,7 @@ InterruptLine Machine::interrupt_line(unsigned source) {
     if (source < map::host_device_irq || source >= devices::hardware::Plic::source_count) {
         throw ConfigError("interrupt sources for devices of your own are 36 to 95");
     }
-    return InterruptLine(*parts_->board->plic, source);
+    return parts_->board->interrupts->line(source);
 }
 
 // ---------------------------------------------------------------- observation

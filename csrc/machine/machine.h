@@ -173,7 +173,7 @@ class Machine {
     std::vector<u8> dtb() const;
     // Maps a host-implemented device; only before start(). ConfigError on overlap.
     void map_device(u64 base, u64 size, std::unique_ptr<memory::MmioDevice> device);
-    // An interrupt line of the PLIC for a host-implemented device; `source` 36..95.
+    // An input of the interrupt controller for a host-implemented device; `source` 36..95.
     InterruptLine interrupt_line(unsigned source);
 
     // --- observation ---

@@ -770,7 +770,7 @@ class Machine:
         """
 class InterruptLine:
     """
-    A level-triggered input of the guest's PLIC.
+    A level-triggered input of the guest's interrupt controller.
     """
     def set(self, level: bool) -> None:
         """
@@ -779,7 +779,7 @@ class InterruptLine:
     @property
     def source(self) -> int:
         """
-        Its number at the PLIC.
+        Its number at the controller.
         """
 def csrs() -> list[tuple[str, int]]:
     """

@@ -282,7 +282,7 @@ class Machine:
         _core.map_device(self._core, _natural(base, "base"), _natural(size, "size"), name, device)
 
     def interrupt_line(self, source: int) -> _core.InterruptLine:
-        """An interrupt input of the PLIC for a Python device, 36 to 95; ``line.set(True)`` raises it."""
+        """An input of the interrupt controller for a Python device, 36 to 95; ``line.set(True)`` raises it."""
         return _core.interrupt_line(self._core, source)
 
     # --- observation ---
