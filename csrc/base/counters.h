@@ -20,6 +20,13 @@ struct DeviceCounters {
     struct Values {
         u64 operations = 0, bytes_moved = 0, bytes_copied = 0, notifications_received = 0,
             interrupts_raised = 0;
+
+        friend Values operator-(const Values& now, const Values& before) {
+            return {now.operations - before.operations, now.bytes_moved - before.bytes_moved,
+                    now.bytes_copied - before.bytes_copied,
+                    now.notifications_received - before.notifications_received,
+                    now.interrupts_raised - before.interrupts_raised};
+        }
     };
     Values values() const {
         const auto get = [](const std::atomic<u64>& counter) {

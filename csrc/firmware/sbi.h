@@ -17,7 +17,7 @@
 namespace wirt::firmware {
 
 // Hart states of the HSM extension (9.1).
-enum class HartState : u8 { started = 0, stopped = 1, start_pending = 2, stop_pending = 3 };
+enum class HartState : u8 { started = 0, stopped = 1, stop_pending = 3 };
 
 enum class ResetKind : u8 { shutdown, reboot, failure };
 

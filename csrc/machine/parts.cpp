@@ -91,7 +91,7 @@ Machine::Parts::Parts(MachineConfig given)
     ram.on_code_write([this] {
         for (auto& slot : slots) slot->hart->note_code_write();
     });
-    board->aclint->on_change([this](unsigned index) { slots[index]->hart->note_code_write(); });
+    board->aclint->on_change([this](unsigned index) { slots[index]->hart->request_settle(); });
     load();
 }
 
@@ -199,8 +199,7 @@ u64 Machine::Parts::cycles_until(const Hart& hart, u64 deadline_ticks) {
     if (!config.deterministic) return poll_cycles;
     const u64 deadline = std::min(deadline_ticks, next_deadline_ticks(*slots[hart.id()], hart.id()));
     const u64 now = time(hart);
-    if (deadline == ~u64{0} || deadline - now > slice_ns) return slice_ns;
-    if (deadline <= now) return slice_ns;
+    if (deadline <= now || deadline - now > slice_ns / Clock::ns_per_tick) return slice_ns;
     // To the first instruction at which `now` reaches the deadline.
     const u64 now_ns = slice.start_ns + hart.cycles() - slice.start_cycles[hart.id()];
     return (deadline - now) * Clock::ns_per_tick - now_ns % Clock::ns_per_tick;
@@ -344,11 +343,7 @@ void Machine::Parts::mark(bool begin, const std::string& name, u64 operations, u
     for (DeviceInfo device : board->devices(bus)) {
         for (const DeviceInfo& before : open->devices) {
             if (before.name != device.name) continue;
-            device.counters.operations -= before.counters.operations;
-            device.counters.bytes_moved -= before.counters.bytes_moved;
-            device.counters.bytes_copied -= before.counters.bytes_copied;
-            device.counters.notifications_received -= before.counters.notifications_received;
-            device.counters.interrupts_raised -= before.counters.interrupts_raised;
+            device.counters = device.counters - before.counters;
         }
         mark.devices.push_back(device);
     }

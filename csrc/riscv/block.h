@@ -42,7 +42,6 @@ struct Block {
     Block* page_next;
     u32 count;    // guest instructions
     u32 slots;    // Insn slots before the Exit
-    u16 bytes;    // of guest code
     bool cached;  // found by lookup again; a scratch block runs once and is never linked to
     Insn insns[];
 

@@ -213,7 +213,6 @@ Block* Hart::build(u64 pc, u64 physical, unsigned max_instructions) {
     }
     block->cached = cacheable;
     block->count = count;
-    block->bytes = static_cast<u16>(at);
     std::copy(slots, slots + used, block->insns);
     block->exit() = {nullptr, nullptr};
     ++stats_.blocks_built;

@@ -91,6 +91,8 @@ class Hart {
     // Called by the machine for HartEnvironment::code_page_marked and GuestRam::on_code_write.
     void note_code_page(u64 page);
     void note_code_write();
+    // Something that cycles_until or the interrupts depend on has changed: looks again at the next boundary.
+    void request_settle() { post(ev_settle); }
 
     // --- looking and changing (while the hart does not run) ---
     u64 pc() const { return pc_; }

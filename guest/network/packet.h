@@ -53,7 +53,7 @@ struct ipv4_header {
     uint32_t destination;
 } __attribute__((packed));
 enum { IPV4_NO_OPTIONS = 0x45, IPV4_DO_NOT_FRAGMENT = 0x4000, IPV4_FRAGMENT_MASK = 0x3fff };
-enum { PROTOCOL_ICMP = 1, PROTOCOL_UDP = 17 };
+enum { PROTOCOL_ICMP = 1, PROTOCOL_TCP = 6, PROTOCOL_UDP = 17 };
 
 /* RFC 792, echo and echo reply */
 struct icmp_echo {
@@ -72,5 +72,29 @@ struct udp_header {
     uint16_t length;
     uint16_t checksum;
 } __attribute__((packed));
+
+/* RFC 9293, 3.1 */
+struct tcp_header {
+    uint16_t source_port;
+    uint16_t destination_port;
+    uint32_t sequence;
+    uint32_t acknowledgment;
+    uint8_t data_offset; /* in its upper half: words of the header */
+    uint8_t flags;
+    uint16_t window;
+    uint16_t checksum;
+    uint16_t urgent;
+} __attribute__((packed));
+enum { TCP_NO_OPTIONS = 5 << 4, TCP_ACKNOWLEDGE = 1 << 4 };
+
+/*
+ * RFC 9293, 3.1: the sum over the pseudo header, from which a card goes on when it computes the checksum of a
+ * segment. `length` is that of the TCP header and its data; cards that add the length themselves take 0.
+ */
+static inline uint16_t tcp_pseudo_checksum(const struct ipv4_header* ip, uint16_t length) {
+    uint64_t sum = (uint64_t)ip->source + ip->destination + swap16(ip->protocol) + swap16(length);
+    while (sum >> 16 != 0) sum = (sum & 0xffff) + (sum >> 16);
+    return (uint16_t)sum;
+}
 
 #endif

@@ -1,11 +1,10 @@
 /*
  * A small IPv4 host: ARP (RFC 826), IPv4 without fragments or options (RFC 791), ICMP echo (RFC 792) and UDP
- * (RFC 768) over the virtio network device. Frames come from other machines: every length in them is checked
- * against what really arrived before it is used.
+ * (RFC 768), and TCP segments that are datagrams of their own, over any network card. Frames come from other
+ * machines: every length in them is checked against what really arrived before it is used.
  */
 #include "network/stack.h"
 
-#include "drivers/virtio_net.h"
 #include "kernel/clock.h"
 #include "kernel/riscv.h"
 #include "kernel/string.h"
@@ -14,6 +13,7 @@
 enum { ECHO_IDENTIFIER = 0x5754, ECHO_PAYLOAD = 56, TIME_TO_LIVE = 64 };
 
 static struct {
+    struct nic* nic;
     uint32_t ip;
     struct peer resolving; /* ip: whose address we want; mac: the answer */
     bool resolved;
@@ -37,7 +37,7 @@ static uint16_t checksum(const void* data, size_t length) {
 static void fill_ethernet(uint8_t* frame, const uint8_t to[6], uint16_t type) {
     struct ethernet_header* ethernet = (struct ethernet_header*)frame;
     memcpy(ethernet->to, to, 6);
-    memcpy(ethernet->from, virtio_net_address(), 6);
+    memcpy(ethernet->from, stack.nic->mac, 6);
     ethernet->type = swap16(type);
 }
 
@@ -60,11 +60,12 @@ static uint8_t* fill_ipv4(uint8_t* frame, const struct peer* to, uint8_t protoco
 }
 
 static void send_ipv4(size_t payload_length) {
-    virtio_net_send(sizeof(struct ethernet_header) + sizeof(struct ipv4_header) + payload_length);
+    stack.nic->send(stack.nic, sizeof(struct ethernet_header) + sizeof(struct ipv4_header) + payload_length,
+                    0);
 }
 
 static void send_arp(uint16_t operation, const struct peer* target, const uint8_t ethernet_to[6]) {
-    uint8_t* frame = virtio_net_transmit_buffer();
+    uint8_t* frame = stack.nic->transmit_buffer(stack.nic);
     if (frame == NULL) return; /* the asker asks again */
     fill_ethernet(frame, ethernet_to, ETHERTYPE_ARP);
     struct arp_packet* arp = (struct arp_packet*)(frame + sizeof(struct ethernet_header));
@@ -77,9 +78,9 @@ static void send_arp(uint16_t operation, const struct peer* target, const uint8_
         .sender_ip = stack.ip,
         .target_ip = target->ip,
     };
-    memcpy(arp->sender_mac, virtio_net_address(), 6);
+    memcpy(arp->sender_mac, stack.nic->mac, 6);
     memcpy(arp->target_mac, target->mac, 6);
-    virtio_net_send(sizeof(struct ethernet_header) + sizeof *arp);
+    stack.nic->send(stack.nic, sizeof(struct ethernet_header) + sizeof *arp, 0);
 }
 
 static void receive_arp(const uint8_t* payload, size_t length) {
@@ -104,8 +105,8 @@ static void receive_icmp(const struct peer* from, const uint8_t* payload, size_t
         echo->sequence == swap16(stack.echo_expected))
         stack.echo_arrived = true;
     if (echo->type != ICMP_ECHO) return;
-    uint8_t* frame = virtio_net_transmit_buffer();
-    if (frame == NULL || length > virtio_net_mtu() - sizeof(struct ipv4_header)) return;
+    uint8_t* frame = stack.nic->transmit_buffer(stack.nic);
+    if (frame == NULL || length > stack.nic->mtu - sizeof(struct ipv4_header)) return;
     uint8_t* reply = fill_ipv4(frame, from, PROTOCOL_ICMP, length);
     memcpy(reply, payload, length);
     struct icmp_echo* header = (struct icmp_echo*)reply;
@@ -122,6 +123,14 @@ static void receive_udp(const struct peer* from, const uint8_t* payload, size_t 
         stack.receiver(from, payload + sizeof *udp, swap16(udp->length) - sizeof *udp);
 }
 
+/* There are no connections: whoever listens takes the data of every segment to its port. */
+static void receive_segment(const struct peer* from, const uint8_t* payload, size_t length) {
+    const struct tcp_header* tcp = (const struct tcp_header*)payload;
+    if (length < sizeof *tcp || tcp->data_offset != TCP_NO_OPTIONS) return;
+    if (stack.receiver != NULL && tcp->destination_port == swap16(stack.port))
+        stack.receiver(from, payload + sizeof *tcp, length - sizeof *tcp);
+}
+
 static void receive_ipv4(const struct ethernet_header* ethernet, const uint8_t* payload, size_t length) {
     const struct ipv4_header* ip = (const struct ipv4_header*)payload;
     if (length < sizeof *ip || ip->version_and_length != IPV4_NO_OPTIONS || ip->destination != stack.ip)
@@ -134,9 +143,11 @@ static void receive_ipv4(const struct ethernet_header* ethernet, const uint8_t* 
     memcpy(from.mac, ethernet->from, 6);
     if (ip->protocol == PROTOCOL_ICMP) receive_icmp(&from, payload + sizeof *ip, total - sizeof *ip);
     if (ip->protocol == PROTOCOL_UDP) receive_udp(&from, payload + sizeof *ip, total - sizeof *ip);
+    if (ip->protocol == PROTOCOL_TCP) receive_segment(&from, payload + sizeof *ip, total - sizeof *ip);
 }
 
-void stack_start(uint32_t ip) {
+void stack_start(struct nic* nic, uint32_t ip) {
+    stack.nic = nic;
     stack.ip = ip;
 }
 
@@ -144,7 +155,7 @@ unsigned stack_poll(void) {
     unsigned count = 0;
     size_t length;
     uint8_t* frame;
-    while ((frame = virtio_net_receive(&length)) != NULL) {
+    while ((frame = stack.nic->receive(stack.nic, &length)) != NULL) {
         count++;
         const struct ethernet_header* ethernet = (const struct ethernet_header*)frame;
         if (length >= sizeof *ethernet) {
@@ -153,14 +164,14 @@ unsigned stack_poll(void) {
             if (ethernet->type == swap16(ETHERTYPE_IPV4))
                 receive_ipv4(ethernet, payload, length - sizeof *ethernet);
         }
-        virtio_net_release(frame);
+        stack.nic->release(stack.nic, frame);
     }
-    virtio_net_flush();
+    stack.nic->flush(stack.nic);
     return count;
 }
 
 bool stack_wait(void) {
-    return clock_wait(virtio_net_receivable(), 0);
+    return clock_wait(stack.nic->receivable(stack.nic), 0);
 }
 
 bool stack_resolve(struct peer* peer, unsigned seconds) {
@@ -170,7 +181,7 @@ bool stack_resolve(struct peer* peer, unsigned seconds) {
     uint64_t end = clock_ticks + seconds * CLOCK_TICKS_PER_SECOND;
     while (!stack.resolved && clock_ticks < end) {
         send_arp(ARP_REQUEST, &stack.resolving, everyone);
-        virtio_net_flush();
+        stack.nic->flush(stack.nic);
         for (uint64_t again = clock_ticks + 5; !stack.resolved && clock_ticks < again; stack_poll())
             stack_wait();
     }
@@ -179,7 +190,7 @@ bool stack_resolve(struct peer* peer, unsigned seconds) {
 }
 
 bool stack_ping(const struct peer* peer, uint16_t sequence, unsigned seconds, uint64_t* ticks) {
-    uint8_t* frame = virtio_net_transmit_buffer();
+    uint8_t* frame = stack.nic->transmit_buffer(stack.nic);
     if (frame == NULL) return false;
     size_t length = sizeof(struct icmp_echo) + ECHO_PAYLOAD;
     uint8_t* payload = fill_ipv4(frame, peer, PROTOCOL_ICMP, length);
@@ -192,7 +203,7 @@ bool stack_ping(const struct peer* peer, uint16_t sequence, unsigned seconds, ui
     stack.echo_arrived = false;
     uint64_t start = read_time();
     send_ipv4(length);
-    virtio_net_flush();
+    stack.nic->flush(stack.nic);
     uint64_t end = clock_ticks + seconds * CLOCK_TICKS_PER_SECOND;
     while (!stack.echo_arrived && clock_ticks < end) {
         stack_wait();
@@ -212,16 +223,16 @@ enum {
 };
 
 uint8_t* stack_udp_buffer(void) {
-    uint8_t* frame = virtio_net_transmit_buffer();
+    uint8_t* frame = stack.nic->transmit_buffer(stack.nic);
     return frame == NULL ? NULL : frame + UDP_PAYLOAD_AT;
 }
 
 size_t stack_udp_capacity(void) {
-    return virtio_net_mtu() - sizeof(struct ipv4_header) - sizeof(struct udp_header);
+    return stack.nic->mtu - sizeof(struct ipv4_header) - sizeof(struct udp_header);
 }
 
 void stack_udp_send(const struct peer* peer, uint16_t port, size_t length) {
-    uint8_t* frame = virtio_net_transmit_buffer(); /* the one that stack_udp_buffer gave */
+    uint8_t* frame = stack.nic->transmit_buffer(stack.nic); /* the one that stack_udp_buffer gave */
     struct udp_header* udp = (struct udp_header*)fill_ipv4(frame, peer, PROTOCOL_UDP, sizeof *udp + length);
     *udp = (struct udp_header){
         .source_port = swap16(port),
@@ -232,8 +243,28 @@ void stack_udp_send(const struct peer* peer, uint16_t port, size_t length) {
     send_ipv4(sizeof *udp + length);
 }
 
+uint8_t* stack_segment_buffer(void) {
+    uint8_t* frame = stack.nic->transmit_buffer(stack.nic);
+    return frame == NULL ? NULL : frame + TCP_HEADERS;
+}
+
+void stack_segment_send(const struct peer* peer, uint16_t port, uint32_t sequence, size_t length) {
+    uint8_t* frame = stack.nic->transmit_buffer(stack.nic); /* the one that stack_segment_buffer gave */
+    struct tcp_header* tcp = (struct tcp_header*)fill_ipv4(frame, peer, PROTOCOL_TCP, sizeof *tcp + length);
+    *tcp = (struct tcp_header){
+        .source_port = swap16(port),
+        .destination_port = swap16(port),
+        .sequence = swap32(sequence),
+        .data_offset = TCP_NO_OPTIONS,
+        .flags = TCP_ACKNOWLEDGE,
+        .window = swap16(0xffff),
+    };
+    size_t segment = stack.nic->mtu - sizeof(struct ipv4_header) - sizeof *tcp;
+    stack.nic->send(stack.nic, TCP_HEADERS + length, (uint16_t)segment);
+}
+
 void stack_flush(void) {
-    virtio_net_flush();
+    stack.nic->flush(stack.nic);
 }
 
 uint32_t ip_from_text(const char* text) {

@@ -1,5 +1,6 @@
 /*
- * `bench=io`: the same work through a fully virtualised device and through a paravirtual one.
+ * `bench=io` and `bench=net` (bench_net.c): the same work through a fully virtualised device and through a
+ * paravirtual one.
  *
  * Around each section the monitor is told by an SBI call of its own (sbi_mark_begin), so that it can count
  * exits and copied bytes for exactly this work; under another SBI the calls fail and the guest's figures
@@ -78,13 +79,18 @@ void bench_report(const struct bench_section* section, bool good) {
 }
 
 void program_bench(void) {
-    if (!text_equal(bootargs_text("bench", "io"), "io")) {
-        print_failure("bench=%s is not known; there is bench=io\n", bootargs_text("bench", ""));
+    const char* kind = bootargs_text("bench", "io");
+    bool serving = text_equal(kind, "netserve");
+    if (text_equal(kind, "io")) {
+        print("bench=io: every driver waits for its device in WFI and is woken by the device's interrupt\n");
+        bench_consoles();
+        bench_disks();
+    } else if (serving || text_equal(kind, "net")) {
+        bench_network(serving);
+    } else {
+        print_failure("bench=%s is not known; there are bench=io, bench=net and bench=netserve\n", kind);
         return;
     }
-    print("bench=io: every driver waits for its device in WFI and is woken by the device's interrupt\n");
-    bench_consoles();
-    bench_disks();
     if (reported == 0)
         print_failure("bench.only=%s leaves nothing to measure\n", bootargs_text("bench.only", ""));
 }

@@ -1,4 +1,4 @@
-/* Measured sections: what all of `bench=io` shares. */
+/* Measured sections: what all of `bench=io` and `bench=net` share. */
 #ifndef GUEST_PROGRAMS_BENCH_H
 #define GUEST_PROGRAMS_BENCH_H
 
@@ -29,5 +29,6 @@ void bench_report(const struct bench_section* section, bool good);
 
 void bench_disks(void);
 void bench_consoles(void);
+void bench_network(bool serving);
 
 #endif

@@ -1,8 +1,8 @@
 /* `demo`: introduces the machine to whoever is watching. */
 #include "drivers/block.h"
 #include "drivers/console.h"
+#include "drivers/nic.h"
 #include "drivers/pci.h"
-#include "drivers/virtio_net.h"
 #include "drivers/virtio_rng.h"
 #include "kernel/bootargs.h"
 #include "kernel/clock.h"
@@ -70,12 +70,10 @@ static void introduce_entropy(void) {
     print("  entropy   virtio-rng at 0x%lx, irq %u: %s\n", device->base, device->interrupt, text);
 }
 
-static void introduce_network(void) {
-    if (!virtio_net_present()) return;
-    const struct virtio_device* device = virtio_net_device();
-    const uint8_t* mac = virtio_net_address();
-    print("  network   virtio-net at 0x%lx, irq %u: %02x:%02x:%02x:%02x:%02x:%02x, MTU %u\n", device->base,
-          device->interrupt, mac[0], mac[1], mac[2], mac[3], mac[4], mac[5], virtio_net_mtu());
+static void introduce_network(const struct nic* nic) {
+    const uint8_t* mac = nic->mac;
+    print("  network   %s at 0x%lx, irq %u: %02x:%02x:%02x:%02x:%02x:%02x, MTU %u\n", nic->interface,
+          nic->address, nic->interrupt, mac[0], mac[1], mac[2], mac[3], mac[4], mac[5], nic->mtu);
 }
 
 void program_demo(void) {
@@ -96,7 +94,7 @@ void program_demo(void) {
               function->vendor_id, function->device_id, function->class_code, function->interrupt);
     }
     for (unsigned i = 0; i < block_device_count; i++) introduce_disk(block_devices[i]);
-    introduce_network();
+    for (unsigned i = 0; i < nic_count; i++) introduce_network(nics[i]);
     introduce_entropy();
     print("  bootargs  %s\n", bootargs_empty() ? "(none)" : platform.bootargs);
     print("ready\n\n");

@@ -9,7 +9,7 @@
  *
  * Each prints one line, `WIRT-NET {json}`.
  */
-#include "drivers/virtio_net.h"
+#include "drivers/nic.h"
 #include "kernel/bootargs.h"
 #include "kernel/clock.h"
 #include "kernel/platform.h"
@@ -88,8 +88,8 @@ static void serve_until_quiet(uint64_t seconds) {
 }
 
 void program_net(void) {
-    if (!virtio_net_present()) {
-        print_failure("net: there is no virtio-net device\n");
+    if (nic_count == 0) {
+        print_failure("net: there is no network card\n");
         return;
     }
     uint32_t ip = ip_from_text(bootargs_text("ip", ""));
@@ -97,7 +97,7 @@ void program_net(void) {
         print_failure("net: needs ip=, an IPv4 address such as 10.0.0.1\n");
         return;
     }
-    stack_start(ip);
+    stack_start(nics[0], ip);
     print("net: I am %s\n", bootargs_text("ip", ""));
     bool busy = bootargs_has("ping") || bootargs_has("netsend") || bootargs_has("netrecv");
     if (bootargs_has("ping")) ping();
