@@ -60,6 +60,18 @@ void PciBridge::refresh() {
     }
 }
 
+void PciBridge::pause_function() {
+    for (const auto& child : children_) {
+        if (child != nullptr) child->pause_function();
+    }
+}
+
+void PciBridge::resume_function() {
+    for (const auto& child : children_) {
+        if (child != nullptr) child->resume_function();
+    }
+}
+
 void PciBridge::reset_function() {
     PciDevice::reset_function();
     update_forwarding();

@@ -37,6 +37,8 @@ class PciBridge : public PciDevice, protected PciBus {
     PciDevice* behind(u8 number, unsigned slot) override;
     void refresh() override;
     void reset_function() override;
+    void pause_function() override;
+    void resume_function() override;
     void visit_function_state(StateVisitor& v) override;
 
   protected:

@@ -93,7 +93,7 @@ std::vector<memory::MmioDevice*> PciDevice::bar_targets() const {
     return targets;
 }
 
-u32 PciDevice::config_read(u32 offset, unsigned size) const {
+u32 PciDevice::config_read(u32 offset, unsigned size) {
     std::lock_guard lock(config_mutex_);
     return load(offset, size);
 }

@@ -80,9 +80,10 @@ class PciDevice {
     void connect(bool connected);
     // The regions that attach() made; whoever unplugs the function takes them off the address space.
     std::vector<memory::MmioDevice*> bar_targets() const;
-    // Naturally aligned accesses of 1, 2 or 4 bytes.
-    u32 config_read(u32 offset, unsigned size) const;
-    void config_write(u32 offset, unsigned size, u32 value);
+    // Naturally aligned accesses of 1, 2 or 4 bytes. A function with registers among them that are more than
+    // they store overrides these; there it may take its own mutex, before the base takes the config lock.
+    virtual u32 config_read(u32 offset, unsigned size);
+    virtual void config_write(u32 offset, unsigned size, u32 value);
     // The function at `slot` of bus `number` where this is a bridge that leads there; null otherwise.
     virtual PciDevice* behind(u8 number, unsigned slot);
     // Decides again where BARs decode: a bridge above has changed.
@@ -90,6 +91,9 @@ class PciDevice {
     // Both go on to the registers behind the BARs.
     virtual void reset_function();  // RST#
     virtual void visit_function_state(StateVisitor& v);
+    // A function with queues of its own stops and starts them, without losing any work.
+    virtual void pause_function() {}
+    virtual void resume_function() {}
 
     // True while software lets the function reach memory: Bus Master, and D0. Clear when a driver has let go
     // of it.

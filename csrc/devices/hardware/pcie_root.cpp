@@ -87,7 +87,7 @@ PciDevice* PcieRoot::function_at(u64 offset) const {
 }
 
 u64 PcieRoot::read(u64 offset, unsigned size) {
-    const PciDevice* function = function_at(offset);
+    PciDevice* function = function_at(offset);
     if (function == nullptr) return ~u64{0} >> (64 - 8 * size);
     const u32 at = static_cast<u32>(offset % function_bytes);
     if (size < 8) return function->config_read(at, size);
@@ -105,6 +105,20 @@ void PcieRoot::write(u64 offset, unsigned size, u64 value) {
 void PcieRoot::reset() {
     for (const auto& device : slots_) {
         if (device) device->reset_function();
+    }
+}
+
+void PcieRoot::pause() {
+    std::lock_guard lock(mutex());
+    for (const auto& device : slots_) {
+        if (device) device->pause_function();
+    }
+}
+
+void PcieRoot::resume() {
+    std::lock_guard lock(mutex());
+    for (const auto& device : slots_) {
+        if (device) device->resume_function();
     }
 }
 

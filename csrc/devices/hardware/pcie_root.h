@@ -59,6 +59,10 @@ class PcieRoot final : public memory::MmioDevice, private PciBus {
     // Null when the slot is empty.
     PciDevice* device(unsigned slot) const { return slot < slot_count ? slots_[slot].get() : nullptr; }
 
+    // For all functions. Not to be called with a device's mutex held.
+    void pause();
+    void resume();
+
     std::string_view name() const override { return "pcie-root"; }
     std::span<const memory::Register> registers() const override;
     u64 read(u64 offset, unsigned size) override;
