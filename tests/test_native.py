@@ -22,7 +22,8 @@ PROGRAMS = {
         "csrc/base/executor.cpp",
     ],
     "tests/devices/virtio/test_virtio_core.cpp": [
-        *(f"csrc/devices/virtio/{part}.cpp" for part in ("virtio_core", "virtio_device", "virtio_mmio", "split_queue")),
+        *(f"csrc/devices/virtio/{part}.cpp" for part in ("virtio_core", "virtio_device", "virtio_transport")),
+        *(f"csrc/devices/virtio/{part}.cpp" for part in ("virtio_mmio", "descriptors", "split_queue", "packed_queue")),
         *(f"csrc/devices/virtio/{part}.cpp" for part in ("block", "net", "net_filter")),
         "csrc/network/*.cpp",
         "csrc/memory/*.cpp",

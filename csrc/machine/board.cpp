@@ -5,6 +5,7 @@
 #include "devices/virtio/console.h"
 #include "devices/virtio/net.h"
 #include "devices/virtio/rng.h"
+#include "devices/virtio/virtio_pci.h"
 #include "firmware/board_tree.h"
 
 namespace wirt::machine {
@@ -26,10 +27,7 @@ void refuse_unknown(const MachineConfig& config) {
     refuse(config.display != DisplayKind::none, "a display");
     refuse(config.input, "an input device");
     refuse(config.pcie_ports != 0, "a hot-plug port");
-    refuse(config.virtio != VirtioTransport::mmio, "virtio over PCI");
-    refuse(config.packed_rings, "a packed ring");
-    for (const DiskConfig& disk : config.disks) refuse(disk.bus == DiskBus::virtio_pci, "virtio over PCI");
-    for (const NetConfig& net : config.nets) refuse(net.model != NicModel::virtio_mmio, "that NIC model");
+    for (const NetConfig& net : config.nets) refuse(net.model == NicModel::e1000e, "that NIC model");
 }
 }  // namespace
 
@@ -59,11 +57,20 @@ Board::Board(const MachineConfig& config, memory::GuestRam& ram, memory::Address
     bus.map(0x3000'0000, 0x1000'0000, *pcie);
 
     std::vector<hardware::Ahci::Disk> sata;
-    std::vector<std::unique_ptr<virtio::VirtioDevice>> paravirtual;
+    std::vector<std::unique_ptr<virtio::VirtioDevice>> on_mmio;
+    const virtio::VirtioOptions options{.packed_rings = config.packed_rings};
+    const auto plug = [&](VirtioTransport transport, std::unique_ptr<virtio::VirtioDevice> device) {
+        if (transport == VirtioTransport::mmio) {
+            on_mmio.push_back(std::move(device));
+        } else {
+            const std::string name(device->name());
+            pcie->attach(next_slot(), std::make_unique<virtio::VirtioPci>(name, std::move(device), options));
+        }
+    };
     const auto executor = [&](const std::string& name) -> Executor& { return executors(name); };
     if (config.virtio_console) {
-        paravirtual.push_back(std::make_unique<virtio::VirtioConsole>("virtio-console0", hvc_port,
-                                                                      executor("virtio-console0")));
+        plug(config.virtio, std::make_unique<virtio::VirtioConsole>("virtio-console0", hvc_port,
+                                                                    executor("virtio-console0")));
     }
     unsigned blocks = 0;
     for (const DiskConfig& disk : config.disks) {
@@ -72,48 +79,59 @@ Board::Board(const MachineConfig& config, memory::GuestRam& ram, memory::Address
             continue;
         }
         const std::string name = "virtio-blk" + std::to_string(blocks++);
-        virtio::VirtioBlock::Options options;
-        options.queues = disk.queues;
-        options.serial = disk.serial;
-        paravirtual.push_back(
-            std::make_unique<virtio::VirtioBlock>(name, disk.backend, executor(name), options));
+        virtio::VirtioBlock::Options block;
+        block.queues = disk.queues;
+        block.serial = disk.serial;
+        plug(disk.bus == DiskBus::virtio_pci ? VirtioTransport::pci : VirtioTransport::mmio,
+             std::make_unique<virtio::VirtioBlock>(name, disk.backend, executor(name), block));
     }
     unsigned nics = 0;
     for (const NetConfig& net : config.nets) {
         const std::string name = "virtio-net" + std::to_string(nics++);
-        virtio::VirtioNet::Options options;
-        options.mac = net.mac;
-        options.queue_pairs = net.queue_pairs;
-        paravirtual.push_back(std::make_unique<virtio::VirtioNet>(name, net.port, executor(name), options));
+        virtio::VirtioNet::Options nic;
+        nic.mac = net.mac;
+        nic.queue_pairs = net.queue_pairs;
+        plug(net.model == NicModel::virtio_pci ? VirtioTransport::pci : VirtioTransport::mmio,
+             std::make_unique<virtio::VirtioNet>(name, net.port, executor(name), nic));
     }
-    if (config.rng)
-        paravirtual.push_back(
-            std::make_unique<virtio::VirtioRng>("virtio-rng0", entropy, executor("virtio-rng0")));
-    if (paravirtual.size() > map::virtio_slots) {
-        throw ConfigError(std::to_string(paravirtual.size()) +
+    if (config.rng) {
+        plug(config.virtio,
+             std::make_unique<virtio::VirtioRng>("virtio-rng0", entropy, executor("virtio-rng0")));
+    }
+    if (on_mmio.size() > map::virtio_slots) {
+        throw ConfigError(std::to_string(on_mmio.size()) +
                           " virtio devices were asked for (disks, NICs, console, entropy); the board has " +
                           std::to_string(map::virtio_slots) +
-                          " slots: put disks on bus=\"ahci\" or leave some out");
+                          " virtio-mmio slots: put disks on bus=\"ahci\", choose virtio=\"pci\" or leave "
+                          "some out");
     }
     for (unsigned slot = 0; slot < map::virtio_slots; ++slot) {
         std::unique_ptr<virtio::VirtioDevice> device;
         std::string name = "virtio-mmio" + std::to_string(slot);
-        if (slot < paravirtual.size()) {
-            device = std::move(paravirtual[slot]);
+        if (slot < on_mmio.size()) {
+            device = std::move(on_mmio[slot]);
             name = device->name();
         }
         virtio.push_back(std::make_unique<virtio::VirtioMmio>(name, std::move(device), memory::DmaView(ram),
-                                                              line(map::virtio_irq + slot)));
+                                                              line(map::virtio_irq + slot), options));
         bus.map(map::virtio + slot * map::virtio_stride, virtio::VirtioMmio::region_size, *virtio.back());
     }
     if (!sata.empty()) {
         auto controller = std::make_unique<hardware::Ahci>("ahci0", std::move(sata), executors);
         ahci = controller.get();
-        pcie->attach(1, std::move(controller));
+        pcie->attach(map::ahci_slot, std::move(controller));
     }
 }
 
 Board::~Board() = default;
+
+unsigned Board::next_slot() {
+    if (free_slot_ == map::first_port_slot) {
+        throw ConfigError("the board has " + std::to_string(map::first_port_slot - map::first_free_slot) +
+                          " PCI slots for NICs and virtio devices: leave some out");
+    }
+    return free_slot_++;
+}
 
 std::vector<u8> Board::device_tree(const MachineConfig& config, u64 initrd_base, u64 initrd_size) {
     firmware::BoardDescription board;
@@ -168,17 +186,26 @@ std::vector<DeviceInfo> Board::devices(const memory::AddressSpace& bus) const {
         add(*virtio[slot], "virtio-mmio", interrupts->describe(map::virtio_irq + slot));
     }
     add(*pcie, "platform", interrupts->describe(map::pcie_irq) + "-35");
-    if (ahci != nullptr) add(*ahci, "pci", "INTA or MSI");
+    for (unsigned slot = 0; slot < hardware::PcieRoot::slot_count; ++slot) {
+        hardware::PciDevice* function = pcie->device(slot);
+        if (dynamic_cast<virtio::VirtioPci*>(function) != nullptr) {
+            add(dynamic_cast<memory::MmioDevice&>(*function), "virtio-pci", "INTx or MSI-X");
+        } else if (auto* device = dynamic_cast<memory::MmioDevice*>(function)) {
+            add(*device, "pci", "INTA or MSI");
+        }
+    }
     for (const auto& device : host_devices) add(*device, "host", "");
     return out;
 }
 
 void Board::pause() {
     for (auto& device : virtio) device->pause();
+    pcie->pause();
 }
 
 void Board::resume() {
     for (auto& device : virtio) device->resume();
+    pcie->resume();
 }
 
 }  // namespace wirt::machine

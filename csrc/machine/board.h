@@ -32,6 +32,8 @@ inline constexpr u64 test = 0x0010'0000, rtc = 0x0010'1000, aclint = 0x0200'0000
 inline constexpr u64 kernel = dram + 0x20'0000;
 inline constexpr unsigned virtio_slots = 8;
 inline constexpr unsigned virtio_irq = 1, uart_irq = 10, rtc_irq = 11, pcie_irq = 32, host_device_irq = 36;
+// PCI slots of bus 0: the fixed functions come before these, hot-plug ports after.
+inline constexpr unsigned ahci_slot = 1, first_free_slot = 4, first_port_slot = 24;
 }  // namespace map
 
 class Board {
@@ -64,7 +66,11 @@ class Board {
     std::vector<std::unique_ptr<memory::MmioDevice>> host_devices;
 
   private:
+    // The PCI slot of the next NIC or virtio device, in the order of the configuration.
+    unsigned next_slot();
+
     EntropySource& entropy_;
+    unsigned free_slot_ = map::first_free_slot;
 };
 
 }  // namespace wirt::machine

@@ -9,22 +9,38 @@
 
 namespace wirt::devices::virtio {
 
-VirtioCore::VirtioCore(VirtioDevice& device, const memory::DmaView& dma, std::mutex& mutex,
-                       Interrupt interrupt)
+VirtioCore::VirtioCore(VirtioDevice& device, TransportServices& transport, std::mutex& mutex,
+                       VirtioOptions options)
     : device_(device),
-      dma_(dma),
+      transport_(transport),
       mutex_(mutex),
-      interrupt_(std::move(interrupt)),
-      offered_(device.features() | feature_version_1 | feature_indirect_desc | feature_event_idx),
+      offered_(device.features() | feature_version_1 | feature_indirect_desc | feature_event_idx |
+               feature_notification_data | feature_ring_reset |
+               (options.packed_rings ? feature_ring_packed : 0) |
+               (options.behind_iommu ? feature_access_platform : 0)),
+      // 6.2: no driver from before version 1. 6.1: a device that is limited to translated addresses fails
+      // FEATURES_OK for a driver that gives others.
+      required_(feature_version_1 | (options.behind_iommu ? feature_access_platform : 0)),
       queues_(device.queue_count()) {
     device_.attach(*this);
 }
 
+// See the head of virtio_core.h.
+template <typename Done>
+void VirtioCore::settle(Done done) {
+    if (done()) return;
+    std::unique_lock lock(mutex_, std::adopt_lock);
+    landed_.wait_for(lock, settle_limit, done);
+    lock.release();  // the caller's lock goes on
+}
+
 // --- features and status (2.1, 2.2, 3.1.1) ---
 
-void VirtioCore::set_driver_features(u64 features) {
+void VirtioCore::set_driver_features(u32 window, u32 features) {
     // 3.1.1 step 5: nothing is accepted any more once FEATURES_OK is set.
-    if (!resetting() && !(status_ & status_features_ok)) accepted_ = features;
+    if (window > 1 || resetting() || (status_ & status_features_ok)) return;
+    const unsigned shift = 32 * window;
+    accepted_ = (accepted_ & ~(u64{0xffffffff} << shift)) | u64{features} << shift;
 }
 
 u8 VirtioCore::status() {
@@ -44,10 +60,8 @@ void VirtioCore::set_status(u8 value) {
     status_ |= set & (status_acknowledge | status_driver | status_failed);
     if (set & status_features_ok) {
         const bool subset = (accepted_ & ~offered_) == 0;
-        // 2.2.2: an inconsistent choice leaves FEATURES_OK clear. 6.2: so does a driver from before
-        // version 1.
-        if (subset && negotiated(feature_version_1) && device_.accepts(accepted_))
-            status_ |= status_features_ok;
+        // 2.2.2: an inconsistent choice leaves FEATURES_OK clear.
+        if (subset && negotiated(required_) && device_.accepts(accepted_)) status_ |= status_features_ok;
     }
     // 3.1.1: DRIVER_OK is the last step; without FEATURES_OK it is not taken.
     if ((set & status_driver_ok) && (status_ & status_features_ok)) {
@@ -58,21 +72,25 @@ void VirtioCore::set_status(u8 value) {
     if (set & status_failed) running_ = false;
 }
 
-std::unique_ptr<VirtQueue> VirtioCore::make_ring(const QueueConfig& config) const {
-    return make_split_queue(dma_, config, negotiated(feature_indirect_desc), negotiated(feature_event_idx));
+std::unique_ptr<VirtQueue> VirtioCore::make_ring(const QueueConfig& config) {
+    dma_ = transport_.guest_memory();
+    return (negotiated(feature_ring_packed) ? make_packed_queue : make_split_queue)(
+        *dma_, config, negotiated(feature_indirect_desc), negotiated(feature_event_idx));
 }
 
 void VirtioCore::start() {
     running_ = !(status_ & status_failed);
     for (Queue& queue : queues_) {
-        if (!queue.ready) continue;
-        queue.ring = make_ring(queue.config);
-        if (!queue.ring->usable()) {
-            needs_reset(queue.ring->fault());
-            return;
-        }
+        if (queue.ready && !start_queue(queue)) return;
     }
     device_.activate();
+}
+
+bool VirtioCore::start_queue(Queue& queue) {
+    queue.ring = make_ring(queue.config);
+    if (queue.ring->usable()) return true;
+    needs_reset(queue.ring->fault());
+    return false;
 }
 
 // --- reset (2.4) ---
@@ -93,6 +111,7 @@ void VirtioCore::begin_reset() {
     for (Queue& queue : queues_) {
         retire(queue);
         queue.config = {};
+        queue.reset = false;
     }
     fault_ = nullptr;
     device_.reset();
@@ -113,14 +132,7 @@ void VirtioCore::power_on_reset() {
     begin_reset();
     config_generation_ = 0;
     device_.forget_pending();
-}
-
-template <typename Done>
-void VirtioCore::settle(Done done) {
-    if (done()) return;
-    std::unique_lock lock(mutex_, std::adopt_lock);
-    landed_.wait_for(lock, settle_limit, done);
-    lock.release();  // the caller's lock goes on
+    settle([this] { return !resetting(); });
 }
 
 void VirtioCore::landed(Queue& queue) {
@@ -132,10 +144,12 @@ void VirtioCore::landed(Queue& queue) {
 // --- queue configuration (4.2.2.2, 4.1.4.3.2) ---
 
 // Sizes and addresses belong to the driver until it declares the queue ready; after that writes are ignored.
+// After DRIVER_OK it may configure those queues that it has reset (2.6.1).
 VirtioCore::Queue* VirtioCore::configurable(unsigned queue) {
     if (queue >= queues_.size() || resetting()) return nullptr;
     Queue& selected = queues_[queue];
-    return selected.ready || selected.in_flight > 0 || (status_ & status_driver_ok) ? nullptr : &selected;
+    if (selected.ready || selected.in_flight > 0) return nullptr;
+    return !(status_ & status_driver_ok) || selected.reset ? &selected : nullptr;
 }
 
 const QueueConfig* VirtioCore::queue_config(unsigned queue) const {
@@ -146,16 +160,22 @@ u16 VirtioCore::queue_size_max(unsigned queue) const {
     return queue < queues_.size() ? device_.queue_size_max(queue) : 0;
 }
 
-void VirtioCore::set_queue_size(unsigned queue, u16 size) {
-    Queue* selected = configurable(queue);
-    // 2.7: a power of two, and at most what the device offers.
-    if (selected != nullptr && is_power_of_two(size) && size <= device_.queue_size_max(queue)) {
-        selected->config.size = size;
-    }
+// 2.7: a power of two, and at most what the device offers. 2.8.10.1: a packed ring may have any length.
+bool VirtioCore::size_valid(unsigned queue, u16 size) const {
+    return size != 0 && size <= device_.queue_size_max(queue) &&
+           (is_power_of_two(size) || negotiated(feature_ring_packed));
 }
 
-void VirtioCore::set_queue_area(unsigned queue, u64 QueueConfig::*area, u64 address) {
-    if (Queue* selected = configurable(queue)) selected->config.*area = address;
+void VirtioCore::set_queue_size(unsigned queue, u16 size) {
+    Queue* selected = configurable(queue);
+    if (selected != nullptr && size_valid(queue, size)) selected->config.size = size;
+}
+
+void VirtioCore::set_queue_area(unsigned queue, u64 QueueConfig::*area, bool high, u32 half) {
+    Queue* selected = configurable(queue);
+    if (selected == nullptr) return;
+    u64& address = selected->config.*area;
+    address = high ? (address & 0xffffffff) | u64{half} << 32 : (address & ~u64{0xffffffff}) | half;
 }
 
 bool VirtioCore::queue_ready(unsigned queue) {
@@ -172,7 +192,27 @@ void VirtioCore::set_queue_ready(unsigned queue, bool ready) {
         return;
     }
     Queue* selected = configurable(queue);
-    if (selected != nullptr && selected->config.size != 0) selected->ready = true;
+    // The features may have changed since the size was written.
+    if (selected == nullptr || !size_valid(queue, selected->config.size)) return;
+    selected->ready = true;
+    if (running_) start_queue(*selected);
+}
+
+void VirtioCore::reset_queue(unsigned queue) {
+    if (queue >= queues_.size() || !negotiated(feature_ring_reset) || !(status_ & status_driver_ok)) return;
+    Queue& selected = queues_[queue];
+    if (!selected.ready) return;
+    retire(selected);
+    selected.config = {};
+    selected.reset = true;
+}
+
+bool VirtioCore::queue_resetting(unsigned queue) {
+    if (queue >= queues_.size()) return false;
+    const Queue& selected = queues_[queue];
+    const auto done = [&] { return selected.ready || selected.in_flight == 0; };
+    settle(done);
+    return !done();
 }
 
 void VirtioCore::notify(unsigned queue) {
@@ -204,7 +244,7 @@ void VirtioCore::config_changed() {
     // 2.3, 3.1.1: no notification before DRIVER_OK.
     if (status_ & status_driver_ok && !resetting()) {
         DeviceCounters::add(device_.counters_.interrupts_raised);
-        interrupt_(isr_config_change, 0);
+        transport_.interrupt(isr_config_change, 0);
     }
 }
 
@@ -244,7 +284,7 @@ void VirtioCore::unpop(unsigned queue, const Chain& chain) {
 
 bool VirtioCore::push(unsigned queue, const Chain& chain, u32 written, u64 touched) {
     note_written(chain, std::max<u64>(written, touched));
-    const Used used{chain.head, written};
+    const Used used{chain.id, chain.slots, written};
     return give_back(queue, chain.epoch, std::span(&used, 1));
 }
 
@@ -252,7 +292,7 @@ bool VirtioCore::push(unsigned queue, std::span<const Chain> chains, std::span<c
     used_.clear();
     for (std::size_t i = 0; i < chains.size(); ++i) {
         note_written(chains[i], written[i]);
-        used_.push_back({chains[i].head, written[i]});
+        used_.push_back({chains[i].id, chains[i].slots, written[i]});
     }
     return used_.empty() || give_back(queue, chains.front().epoch, used_);
 }
@@ -266,7 +306,7 @@ void VirtioCore::note_written(const Chain& chain, u64 bytes) {
         touched_.push_back({span.iov_base, part});
         bytes -= part;
     }
-    dma_.finish(touched_);
+    dma_->finish(touched_);
 }
 
 bool VirtioCore::give_back(unsigned queue, u64 epoch, std::span<const Used> used) {
@@ -280,7 +320,7 @@ bool VirtioCore::give_back(unsigned queue, u64 epoch, std::span<const Used> used
 void VirtioCore::notify_driver(unsigned queue) {
     if (!has_queue(queue) || !queues_[queue].ring->should_notify()) return;
     DeviceCounters::add(device_.counters_.interrupts_raised);
-    interrupt_(isr_used_buffer, queue);
+    transport_.interrupt(isr_used_buffer, queue);
 }
 
 void VirtioCore::suppress_notifications(unsigned queue) {
@@ -315,10 +355,9 @@ void VirtioCore::visit_state(StateVisitor& v) {
         v.field("driver_area", queue.config.driver_area);
         v.field("device_area", queue.config.device_area);
         v.field("queue_ready", queue.ready);
+        v.field("queue_reset", queue.reset);
         v.field("queue_started", started);
-        const u16 size = queue.config.size;
-        require(size == 0 ? !queue.ready : is_power_of_two(size) && size <= device_.queue_size_max(i),
-                "queue size");
+        require(queue.config.size == 0 ? !queue.ready : size_valid(i, queue.config.size), "queue size");
         require(!started || queue.ready, "a queue in use that is not ready");
         if (v.loading()) {
             queue.ring = started ? make_ring(queue.config) : nullptr;

@@ -9,16 +9,16 @@
 // does not poll, so reading or writing the status first waits for the stragglers, but for no longer than
 // `settle_limit`; a driver that goes on regardless finds its writes ignored and gives up. From the moment
 // reset is written nothing is popped, and a chain of the old incarnation, told by its epoch, is not pushed
-// into the ring. Taking one queue out of service (QueueReady = 0) follows the same rule.
+// into the ring. Taking one queue out of service (QueueReady = 0, queue_reset = 1) follows the same rule.
 //
 // Untrusted input: all values written by the driver.
 #pragma once
 
 #include <chrono>
 #include <condition_variable>
-#include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -40,26 +40,47 @@ inline constexpr u8 status_failed = 128;
 inline constexpr u64 feature_indirect_desc = u64{1} << 28;
 inline constexpr u64 feature_event_idx = u64{1} << 29;
 inline constexpr u64 feature_version_1 = u64{1} << 32;
+inline constexpr u64 feature_access_platform = u64{1} << 33;
+inline constexpr u64 feature_ring_packed = u64{1} << 34;
+inline constexpr u64 feature_notification_data = u64{1} << 38;
+inline constexpr u64 feature_ring_reset = u64{1} << 40;
 
 // Which of a driver's interrupts a device raises (2.3); bits of the MMIO InterruptStatus and of the PCI ISR.
 inline constexpr u8 isr_used_buffer = 1;
 inline constexpr u8 isr_config_change = 2;
 
+// What the board decides about a device.
+struct VirtioOptions {
+    bool packed_rings = false;  // offers VIRTIO_F_RING_PACKED
+    // The device's addresses are translated: it offers VIRTIO_F_ACCESS_PLATFORM and does not work without
+    // (6.1).
+    bool behind_iommu = false;
+};
+
+// What a transport does for its device; called with the device mutex held.
+class TransportServices {
+  public:
+    virtual ~TransportServices() = default;
+    // The guest memory that queues live in, asked for whenever one starts.
+    virtual memory::DmaView guest_memory() = 0;
+    // Interrupts the driver: `queue` is meaningful for isr_used_buffer.
+    virtual void interrupt(u8 reason, unsigned queue) = 0;
+};
+
 class VirtioCore {
   public:
     static constexpr std::chrono::milliseconds settle_limit{100};
 
-    // What a transport does to interrupt the driver: `queue` is meaningful for isr_used_buffer.
-    using Interrupt = std::function<void(u8 reason, unsigned queue)>;
-
     // `mutex` is the device mutex; unless said otherwise, everything below is called with it held.
-    VirtioCore(VirtioDevice& device, const memory::DmaView& dma, std::mutex& mutex, Interrupt interrupt);
+    VirtioCore(VirtioDevice& device, TransportServices& transport, std::mutex& mutex, VirtioOptions options);
 
     // --- for transports ---
 
-    u64 offered_features() const { return offered_; }
     u64 driver_features() const { return accepted_; }
-    void set_driver_features(u64 features);
+    // The 32 feature bits from 32 * `window` on. Windows other than 0 and 1 name features that no device has.
+    u32 offered_features(u32 window) const { return word(offered_, window); }
+    u32 driver_features(u32 window) const { return word(accepted_, window); }
+    void set_driver_features(u32 window, u32 features);
     u8 status();
     void set_status(u8 value);
     unsigned queue_count() const { return static_cast<unsigned>(queues_.size()); }
@@ -68,14 +89,18 @@ class VirtioCore {
     u16 queue_size_max(unsigned queue) const;
     bool queue_ready(unsigned queue);
     void set_queue_size(unsigned queue, u16 size);
-    // Changes one area of a queue that is not ready: `area` points into QueueConfig.
-    void set_queue_area(unsigned queue, u64 QueueConfig::*area, u64 address);
+    // Changes the low or the high half of an area of a queue that is not ready: `area` points into
+    // QueueConfig.
+    void set_queue_area(unsigned queue, u64 QueueConfig::*area, bool high, u32 half);
     void set_queue_ready(unsigned queue, bool ready);
+    // VIRTIO_F_RING_RESET (2.6.1): the queue forgets its configuration, and may be given another.
+    void reset_queue(unsigned queue);
+    bool queue_resetting(unsigned queue);
     void notify(unsigned queue);
     u64 read_config(u64 offset, unsigned size) const;
     void write_config(u64 offset, unsigned size, u64 value);
     u32 config_generation() const { return config_generation_; }
-    // Power-on reset, with the device at rest.
+    // Power-on or function-level reset: it waits for what is in flight as long as a driver would.
     void power_on_reset();
 
     // --- for devices ---
@@ -124,6 +149,7 @@ class VirtioCore {
     struct Queue {
         QueueConfig config;
         bool ready = false;
+        bool reset = false;  // by itself, since DRIVER_OK
         u64 epoch = 0;
         unsigned in_flight = 0;
         std::unique_ptr<VirtQueue> ring;  // from DRIVER_OK on
@@ -140,16 +166,22 @@ class VirtioCore {
     void note_written(const Chain& chain, u64 bytes);
     bool give_back(unsigned queue, u64 epoch, std::span<const Used> used);
     void start();
+    bool start_queue(Queue& queue);
+    bool size_valid(unsigned queue, u16 size) const;
+    static u32 word(u64 features, u32 window) {
+        return window < 2 ? static_cast<u32>(features >> (32 * window)) : 0;
+    }
     void retire(Queue& queue);
     Queue* configurable(unsigned queue);
-    std::unique_ptr<VirtQueue> make_ring(const QueueConfig& config) const;
+    std::unique_ptr<VirtQueue> make_ring(const QueueConfig& config);
 
     VirtioDevice& device_;
-    const memory::DmaView dma_;
+    TransportServices& transport_;
+    std::optional<memory::DmaView> dma_;  // from the first DRIVER_OK on
     std::mutex& mutex_;
     std::condition_variable landed_;
-    const Interrupt interrupt_;
     const u64 offered_;
+    const u64 required_;
     u64 accepted_ = 0;
     u8 status_ = 0;
     bool running_ = false;

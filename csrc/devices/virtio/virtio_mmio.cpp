@@ -2,8 +2,6 @@
 
 #include <array>
 
-#include "base/error.h"
-
 namespace wirt::devices::virtio {
 
 namespace {
@@ -86,50 +84,35 @@ constexpr std::array<Register, 30> register_table{{
     {Config, 128, rw, "Config", 0, cite},
 }};
 
-// For an empty slot, whose registers other than the first three do not exist.
-const DeviceCounters no_counters;
-
 }  // namespace
 
 VirtioMmio::VirtioMmio(std::string name, std::unique_ptr<VirtioDevice> device, memory::DmaView dma,
-                       InterruptLine line)
-    : name_(std::move(name)), device_(std::move(device)), line_(line) {
-    if (device_) {
-        core_ = std::make_unique<VirtioCore>(*device_, dma, mutex(),
-                                             [this](u8 reason, unsigned) { interrupt(reason); });
-    }
-}
+                       InterruptLine line, VirtioOptions options)
+    : VirtioTransport(std::move(device), mutex(), options), name_(std::move(name)), dma_(dma), line_(line) {}
 
 VirtioMmio::~VirtioMmio() {
-    if (!device_) return;
-    // First nobody calls in any more, then what was posted runs out.
-    device_->shutdown();
-    pause();
+    shutdown();
 }
 
 std::span<const Register> VirtioMmio::registers() const {
     return register_table;
 }
 
-const DeviceCounters& VirtioMmio::counters() const {
-    return device_ ? device_->counters() : no_counters;
-}
-
-void VirtioMmio::interrupt(u8 reason) {
+void VirtioMmio::interrupt(u8 reason, unsigned) {
     interrupt_status_ |= reason;
     line_.set(true);
 }
 
 u64 VirtioMmio::read(u64 offset, unsigned size) {
-    if (offset >= Config) return core_ ? core_->read_config(offset - Config, size) : 0;
+    if (offset >= Config) return device() ? core().read_config(offset - Config, size) : 0;
     // 4.2.2.2: control registers are 32 bits wide.
     return size == 4 ? read_register(offset) : 0;
 }
 
 void VirtioMmio::write(u64 offset, unsigned size, u64 value) {
-    if (!core_) return;
+    if (!device()) return;
     if (offset >= Config) {
-        core_->write_config(offset - Config, size, value);
+        core().write_config(offset - Config, size, value);
     } else if (size == 4) {
         write_register(offset, static_cast<u32>(value));
     }
@@ -142,27 +125,26 @@ u64 VirtioMmio::read_register(u64 offset) {
         case Version:
             return 2;
         case DeviceID:
-            return device_ ? device_->device_id() : 0;
+            return device() ? device()->device_id() : 0;
         default:
             break;
     }
-    if (!core_) return 0;
+    if (!device()) return 0;
     switch (offset) {
         case VendorID:
             return vendor;
-        // 4.2.2.1: selectors other than 0 and 1 name features that no device has yet.
         case DeviceFeatures:
-            return device_features_sel_ < 2
-                       ? static_cast<u32>(core_->offered_features() >> (32 * device_features_sel_))
-                       : 0;
+            return core().offered_features(device_features_sel_);
         case QueueNumMax:
-            return core_->queue_size_max(queue_sel_);
+            return core().queue_size_max(queue_sel_);
         case QueueReady:
-            return core_->queue_ready(queue_sel_);
+            return core().queue_ready(queue_sel_);
+        case QueueReset:
+            return core().queue_resetting(queue_sel_);
         case InterruptStatus:
             return interrupt_status_;
         case Status:
-            return core_->status();
+            return core().status();
         // 4.2.2: a shared memory region that does not exist has a length of -1; no device here has one.
         case SHMLenLow:
         case SHMLenHigh:
@@ -170,7 +152,7 @@ u64 VirtioMmio::read_register(u64 offset) {
         case SHMBaseHigh:
             return 0xffffffff;
         case ConfigGeneration:
-            return core_->config_generation();
+            return core().config_generation();
         default:
             return 0;
     }
@@ -184,32 +166,29 @@ void VirtioMmio::write_register(u64 offset, u32 value) {
         case DriverFeaturesSel:
             driver_features_sel_ = value;
             break;
-        case DriverFeatures: {
-            if (driver_features_sel_ > 1) break;
-            const unsigned shift = 32 * driver_features_sel_;
-            const u64 others = core_->driver_features() & ~(u64{0xffffffff} << shift);
-            core_->set_driver_features(others | u64{value} << shift);
+        case DriverFeatures:
+            core().set_driver_features(driver_features_sel_, value);
             break;
-        }
         case QueueSel:
             queue_sel_ = value;
             break;
         case QueueNum:
-            if (value <= 0xffff) core_->set_queue_size(queue_sel_, static_cast<u16>(value));
+            if (value <= 0xffff) core().set_queue_size(queue_sel_, static_cast<u16>(value));
             break;
         case QueueReady:
-            core_->set_queue_ready(queue_sel_, value & 1);
+            core().set_queue_ready(queue_sel_, value & 1);
             break;
-        // 4.2.3.3: without VIRTIO_F_NOTIFICATION_DATA the value is the queue's index.
+        // 4.2.3.3: the value is the queue's index, and with VIRTIO_F_NOTIFICATION_DATA what follows it says
+        // how far the driver has come, which the ring says as well.
         case QueueNotify:
-            core_->notify(value);
+            core().notify(core().negotiated(feature_notification_data) ? value & 0xffff : value);
             break;
         case InterruptACK:
             interrupt_status_ &= ~value;
             line_.set(interrupt_status_ != 0);
             break;
         case Status:
-            core_->set_status(static_cast<u8>(value));
+            core().set_status(static_cast<u8>(value));
             // 4.2.2.1: a reset clears InterruptStatus.
             if (value == 0) {
                 interrupt_status_ = 0;
@@ -217,82 +196,46 @@ void VirtioMmio::write_register(u64 offset, u32 value) {
             }
             break;
         case QueueDescLow:
-            set_half(&QueueConfig::descriptor_area, false, value);
+            core().set_queue_area(queue_sel_, &QueueConfig::descriptor_area, false, value);
             break;
         case QueueDescHigh:
-            set_half(&QueueConfig::descriptor_area, true, value);
+            core().set_queue_area(queue_sel_, &QueueConfig::descriptor_area, true, value);
             break;
         case QueueDriverLow:
-            set_half(&QueueConfig::driver_area, false, value);
+            core().set_queue_area(queue_sel_, &QueueConfig::driver_area, false, value);
             break;
         case QueueDriverHigh:
-            set_half(&QueueConfig::driver_area, true, value);
+            core().set_queue_area(queue_sel_, &QueueConfig::driver_area, true, value);
             break;
         case QueueDeviceLow:
-            set_half(&QueueConfig::device_area, false, value);
+            core().set_queue_area(queue_sel_, &QueueConfig::device_area, false, value);
             break;
         case QueueDeviceHigh:
-            set_half(&QueueConfig::device_area, true, value);
+            core().set_queue_area(queue_sel_, &QueueConfig::device_area, true, value);
             break;
-        // QueueReset needs VIRTIO_F_RING_RESET, SHMSel a device with shared memory: neither is offered.
+        case QueueReset:
+            if (value == 1) core().reset_queue(queue_sel_);
+            break;
+        // SHMSel needs a device with shared memory.
         default:
             break;
     }
 }
 
-void VirtioMmio::set_half(u64 QueueConfig::*area, bool high, u32 value) {
-    const QueueConfig* config = core_->queue_config(queue_sel_);
-    if (config == nullptr) return;
-    const u64 old = config->*area;
-    core_->set_queue_area(queue_sel_, area,
-                          high ? (old & 0xffffffff) | u64{value} << 32 : (old & ~u64{0xffffffff}) | value);
-}
-
 void VirtioMmio::reset() {
-    if (!core_) return;
-    core_->power_on_reset();
+    if (!device()) return;
+    core().power_on_reset();
     device_features_sel_ = driver_features_sel_ = queue_sel_ = interrupt_status_ = 0;
     line_.set(false);
 }
 
-void VirtioMmio::pause() {
-    if (!core_) return;
-    {
-        std::lock_guard lock(mutex());
-        core_->pause();
-    }
-    device_->drain();
-}
-
-void VirtioMmio::resume() {
-    if (!core_) return;
-    {
-        std::lock_guard lock(mutex());
-        core_->unpause();
-    }
-    device_->resume();
-}
-
-std::string VirtioMmio::fault() {
-    std::lock_guard lock(mutex());
-    return core_ && core_->fault() != nullptr ? core_->fault() : "";
-}
-
 void VirtioMmio::visit_state(StateVisitor& v) {
     v.section(name_, 1);
-    u32 id = device_ ? device_->device_id() : 0;
-    const u32 expected = id;
-    v.field("device_id", id);
-    if (id != expected) {
-        throw StateError("the saved state of " + name_ + " belongs to a device of another kind");
-    }
-    if (!core_) return;
     v.field("device_features_sel", device_features_sel_);
     v.field("driver_features_sel", driver_features_sel_);
     v.field("queue_sel", queue_sel_);
     v.field("interrupt_status", interrupt_status_);
-    core_->visit_state(v);
-    device_->visit_state(v);
+    visit_core_and_device(v, name_);
 }
 
 }  // namespace wirt::devices::virtio

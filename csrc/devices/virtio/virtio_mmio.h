@@ -6,21 +6,20 @@
 #include <memory>
 #include <string>
 
-#include "base/counters.h"
 #include "base/interrupt.h"
-#include "devices/virtio/virtio_device.h"
+#include "devices/virtio/virtio_transport.h"
 #include "memory/dma.h"
 #include "memory/mmio.h"
 
 namespace wirt::devices::virtio {
 
-class VirtioMmio final : public memory::MmioDevice, public CountedDevice {
+class VirtioMmio final : public memory::MmioDevice, public VirtioTransport {
   public:
     static constexpr u64 region_size = 0x1000;
 
     // An empty slot when `device` is null: DeviceID reads 0 (4.2.3.1.1).
     VirtioMmio(std::string name, std::unique_ptr<VirtioDevice> device, memory::DmaView dma,
-               InterruptLine line);
+               InterruptLine line, VirtioOptions options = {});
     ~VirtioMmio() override;
 
     std::string_view name() const override { return name_; }
@@ -30,26 +29,16 @@ class VirtioMmio final : public memory::MmioDevice, public CountedDevice {
     // With the device at rest.
     void reset() override;
     void visit_state(StateVisitor& v) override;
-    const DeviceCounters& counters() const override;
-
-    // Brings the queues to rest: returns when nothing is in flight. Not to be called with the mutex held.
-    void pause();
-    void resume();
-
-    VirtioDevice* device() { return device_.get(); }
-    // Why the device is in DEVICE_NEEDS_RESET; empty when it is not.
-    std::string fault();
 
   private:
+    memory::DmaView guest_memory() override { return dma_; }
+    void interrupt(u8 reason, unsigned queue) override;
     u64 read_register(u64 offset);
     void write_register(u64 offset, u32 value);
-    void set_half(u64 QueueConfig::*area, bool high, u32 value);
-    void interrupt(u8 reason);
 
     const std::string name_;
-    const std::unique_ptr<VirtioDevice> device_;
+    const memory::DmaView dma_;
     const InterruptLine line_;
-    std::unique_ptr<VirtioCore> core_;  // null for an empty slot
     u32 device_features_sel_ = 0;
     u32 driver_features_sel_ = 0;
     u32 queue_sel_ = 0;

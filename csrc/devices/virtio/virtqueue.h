@@ -1,5 +1,5 @@
 // Virtqueues as devices see them (virtio 1.2, section 2.6): buffers come out, used buffers go back. How a
-// ring is laid out in memory stays behind this seam; split rings (section 2.7) are the first implementation.
+// ring is laid out in memory stays behind this seam: split rings (section 2.7) and packed ones (section 2.8).
 //
 // Untrusted input: everything a queue reads from guest memory. Each ring field and each descriptor is read
 // exactly once and copied before it is checked, so that a guest that changes it meanwhile changes nothing.
@@ -19,22 +19,23 @@ namespace wirt::devices::virtio {
 // One buffer of the driver: a descriptor chain with its elements mapped to host memory. Elements of length
 // zero are left out; neighbours that are adjacent in host memory are one span.
 struct Chain {
-    u16 head = 0;         // by which the driver knows the buffer
-    u16 descriptors = 0;  // ring slots it takes
-    u64 epoch = 0;        // incarnation of the queue it came from
+    u16 id = 0;     // by which the driver knows the buffer: its first descriptor, or its buffer ID
+    u16 slots = 0;  // entries of the ring it takes
+    u64 epoch = 0;  // incarnation of the queue it came from
     std::vector<iovec> readable;
     std::vector<iovec> writable;
     u64 readable_bytes = 0;
     u64 writable_bytes = 0;
 };
 
-// A buffer given back, with the number of bytes written from the start of its writable part (2.7.8.1).
+// A buffer given back, with the number of bytes written from the start of its writable part (2.7.8.1, 2.8.4).
 struct Used {
-    u16 head;
+    u16 id;
+    u16 slots;
     u32 written;
 };
 
-// What the driver told the transport about a queue (2.7, 4.2.2).
+// What the driver told the transport about a queue (2.7, 2.8, 4.1.4.3, 4.2.2).
 struct QueueConfig {
     u16 size = 0;
     u64 descriptor_area = 0;
@@ -57,10 +58,10 @@ class VirtQueue {
     virtual void unpop(const Chain& chain) = 0;
     // Gives buffers back. The driver sees all of them at once. False: broken.
     virtual bool push(std::span<const Used> used) = 0;
-    // Whether the driver wants to hear of what was pushed since this was last asked (2.7.7.2).
+    // Whether the driver wants to hear of what was pushed since this was last asked (2.7.7.2, 2.8.10).
     virtual bool should_notify() = 0;
-    // Tells the driver to ring the doorbell no more, or again (2.7.10). The latter is true when buffers were
-    // made available in between, for which no doorbell may come.
+    // Tells the driver to ring the doorbell no more, or again (2.7.10, 2.8.10). The latter is true when
+    // buffers were made available in between, for which no doorbell may come.
     virtual void suppress_notifications() = 0;
     virtual bool request_notifications() = 0;
 
@@ -69,9 +70,10 @@ class VirtQueue {
     virtual void visit_state(StateVisitor& v) = 0;
 };
 
-// Split ring. `indirect` and `event_idx` say whether VIRTIO_F_INDIRECT_DESC and VIRTIO_F_EVENT_IDX were
-// negotiated.
+// `indirect` and `event_idx` say whether VIRTIO_F_INDIRECT_DESC and VIRTIO_F_EVENT_IDX were negotiated.
 std::unique_ptr<VirtQueue> make_split_queue(const memory::DmaView& dma, const QueueConfig& config,
                                             bool indirect, bool event_idx);
+std::unique_ptr<VirtQueue> make_packed_queue(const memory::DmaView& dma, const QueueConfig& config,
+                                             bool indirect, bool event_idx);
 
 }  // namespace wirt::devices::virtio
