@@ -1,8 +1,9 @@
-"""Machines that never run, one device of a kind each."""
+"""Machines that never run, one device of a kind each: over both transports, with both layouts of rings."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 
@@ -20,10 +21,18 @@ def disk() -> wirt.Disk:
     return wirt.Disk.memory("1M", serial="wirt-test")
 
 
+@pytest.fixture(params=[("mmio", "split"), ("pci", "packed")], ids="-".join)
+def wiring(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """Transport and layout of the rings. The devices know neither: two of the four ways are enough for most tests."""
+    return tuple(request.param)
+
+
 @pytest.fixture
-def vm(lan: wirt.Switch, disk: wirt.Disk) -> Iterator[wirt.Machine]:
+def vm(lan: wirt.Switch, disk: wirt.Disk, wiring: tuple[Literal["mmio", "pci"], str]) -> Iterator[wirt.Machine]:
+    transport, layout = wiring
+    packed = layout == "packed"
     nic = lan.port("52:54:00:12:34:56", queue_pairs=2)
-    with wirt.Machine(memory="64M", disks=[disk], nets=[nic]) as machine:
+    with wirt.Machine(memory="64M", disks=[disk], nets=[nic], virtio=transport, packed=packed) as machine:
         yield machine
 
 

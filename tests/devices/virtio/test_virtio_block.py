@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import wirt
-from support.virtio_driver import Driver, Queue, Used, wait_until
+from support.virtio_driver import Driver
+from support.virtqueues import Used, Virtqueue, wait_until
 
 FEATURE = {
     "SIZE_MAX": 1 << 1,
@@ -45,7 +46,7 @@ def split(address: int, length: int, pieces: list[int]) -> list[tuple[int, int]]
 class Disk:
     """Requests of one queue."""
 
-    def __init__(self, driver: Driver, queue: Queue) -> None:
+    def __init__(self, driver: Driver, queue: Virtqueue) -> None:
         self.guest, self.queue = driver.guest, queue
         self.used = Used(0, 0)
 
@@ -289,7 +290,7 @@ def test_a_queue_full_of_requests_ends_in_any_order_but_whole(blk: Driver, disk:
         asked[head] = (i, back)
     queue.kick()
     while asked:
-        i, back = asked.pop(queue.wait().head)
+        i, back = asked.pop(queue.wait().id)
         assert blk.guest.read(back, 4097) == content[i * 4096 : (i + 1) * 4096] + b"\0"
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import wirt
-from support.virtio_driver import CONFIG_CHANGE, RAM, Driver, wait_until
+from support.virtio_driver import CONFIG_CHANGE, RAM, Driver
+from support.virtqueues import wait_until
 
 EMERG_WRITE = 1 << 2
 

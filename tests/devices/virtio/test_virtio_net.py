@@ -9,7 +9,8 @@ import struct
 import pytest
 
 import wirt
-from support.virtio_driver import RAM, Driver, Queue, wait_until
+from support.virtio_driver import RAM, Driver
+from support.virtqueues import Virtqueue, wait_until
 
 FEATURE = {
     "CSUM": 1 << 0,
@@ -62,28 +63,28 @@ class Nic:
         self.rx, self.tx, self.ctrl = self.queues[0], self.queues[1], self.queues[-1]
         self.buffers: dict[tuple[int, int], int] = {}
 
-    def supply(self, count: int = 1, size: int = 2048, queue: Queue | None = None) -> None:
+    def supply(self, count: int = 1, size: int = 2048, queue: Virtqueue | None = None) -> None:
         queue = queue or self.rx
         for _ in range(count):
             address = self.guest.allocate(size)
             self.buffers[queue.index, queue.add(writable=[(address, size)])] = address
         queue.kick()
 
-    def receive(self, queue: Queue | None = None) -> tuple[bytes, bytes]:
+    def receive(self, queue: Virtqueue | None = None) -> tuple[bytes, bytes]:
         """Header and frame, merged from as many buffers as the header says."""
         queue = queue or self.rx
         pieces: list[bytes] = []
         while True:
             used = queue.wait()
-            pieces.append(self.guest.read(self.buffers.pop((queue.index, used.head)), used.length))
+            pieces.append(self.guest.read(self.buffers.pop((queue.index, used.id)), used.length))
             whole = b"".join(pieces)
             if len(whole) >= 12 and len(pieces) == int.from_bytes(whole[10:12], "little"):
                 return whole[:12], whole[12:]
 
-    def nothing(self, queue: Queue | None = None) -> bool:
+    def nothing(self, queue: Virtqueue | None = None) -> bool:
         return not wait_until(lambda: (queue or self.rx).poll() is not None, 0.03)
 
-    def send(self, data: bytes, queue: Queue | None = None, **fields: int) -> None:
+    def send(self, data: bytes, queue: Virtqueue | None = None, **fields: int) -> None:
         start = self.guest.next
         packet = self.guest.place(net_header(**fields) + data)
         assert (queue or self.tx).transfer(readable=[(packet, 12 + len(data))]).length == 0
