@@ -21,6 +21,10 @@ PROGRAMS = {
         "csrc/storage/*.cpp",
         "csrc/base/executor.cpp",
     ],
+    "tests/devices/virtio/test_packed_queue.cpp": [
+        *(f"csrc/devices/virtio/{part}.cpp" for part in ("descriptors", "packed_queue")),
+        "csrc/memory/*.cpp",
+    ],
     "tests/devices/virtio/test_virtio_core.cpp": [
         *(f"csrc/devices/virtio/{part}.cpp" for part in ("virtio_core", "virtio_device", "virtio_transport")),
         *(f"csrc/devices/virtio/{part}.cpp" for part in ("virtio_mmio", "descriptors", "split_queue", "packed_queue")),

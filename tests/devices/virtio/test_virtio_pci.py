@@ -1,4 +1,4 @@
-"""virtio over PCI (virtio 1.2, 4.1): identity, capabilities, registers, vectors, and the window in configuration space."""
+"""virtio over PCI (virtio 1.2, 4.1): identity, capabilities, registers, vectors, the window in configuration space."""
 
 from __future__ import annotations
 
