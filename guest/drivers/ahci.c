@@ -12,6 +12,7 @@
 #include "drivers/block.h"
 #include "kernel/bootargs.h"
 #include "kernel/clock.h"
+#include "kernel/iommu.h"
 #include "kernel/memory.h"
 #include "kernel/mmio.h"
 #include "kernel/page_table.h"
@@ -111,6 +112,7 @@ struct ahci_port {
 
 struct ahci {
     uintptr_t registers;
+    struct dma_space* dma;
     struct ahci_port* ports[MAX_PORTS];
     unsigned slot_count;
     bool has_ncq;
@@ -149,13 +151,20 @@ static void fill_slot(struct ahci_port* port, unsigned slot, bool write, void* d
     uint16_t count = 0;
     for (uint32_t at = 0; at < length; at += MAX_PRD_BYTES, count++) {
         uint32_t piece = length - at < MAX_PRD_BYTES ? length - at : MAX_PRD_BYTES;
-        table->prd[count].address = (uintptr_t)data + at;
+        table->prd[count].address = dma_map(port->controller->dma, (const char*)data + at, piece, !write);
         table->prd[count].last_byte = piece - 1;
     }
     struct command_header* header = &port->headers[slot];
     header->flags = HEADER_FIS_LENGTH | (write ? HEADER_WRITE : 0);
     header->prd_count = count;
     header->bytes_transferred = 0;
+}
+
+/* The disk is done with the slot's data. */
+static void release_slot(const struct ahci_port* port, unsigned slot) {
+    const struct command_table* table = &port->tables[slot];
+    for (unsigned i = 0; i < port->headers[slot].prd_count; i++)
+        dma_unmap(port->controller->dma, table->prd[i].address, table->prd[i].last_byte + 1ul);
 }
 
 /* A command without queueing in slot 0 of an idle port, polled: before interrupts are on, and in recovery. */
@@ -168,6 +177,8 @@ static bool run_polled(struct ahci_port* port, void* data, uint32_t length) {
         if ((port_read(port, PxIS) & PxIS_FATAL) != 0 || read_time() > end) return false;
     fence_after_status();
     bool good = (port_read(port, PxTFD) & ATA_STATUS_ERROR) == 0;
+    release_slot(port, 0);
+    dma_finish_unmapping(port->controller->dma);
     port_write(port, PxIS, port_read(port, PxIS));
     return good;
 }
@@ -215,6 +226,9 @@ static void kick(struct block_device* block) {
 
 static void complete(struct ahci_port* port, uint32_t slots, bool good) {
     port->outstanding &= ~slots;
+    for (unsigned slot = 0; slot < MAX_SLOTS; slot++)
+        if ((slots >> slot & 1) != 0) release_slot(port, slot);
+    dma_finish_unmapping(port->controller->dma);
     for (unsigned slot = 0; slots != 0; slot++, slots >>= 1)
         if ((slots & 1) != 0) block_complete(&port->block, port->requests[slot], good);
 }
@@ -292,11 +306,15 @@ static struct ahci_port* start_port(struct ahci* controller, unsigned number) {
     port->headers = memory_allocate(COMMAND_LIST_SIZE, COMMAND_LIST_ALIGNMENT);
     void* received = memory_allocate(RECEIVED_FIS_SIZE, RECEIVED_FIS_SIZE);
     port->tables = memory_allocate(MAX_SLOTS * sizeof *port->tables, TABLE_ALIGNMENT);
-    for (unsigned i = 0; i < MAX_SLOTS; i++) port->headers[i].table = (uintptr_t)&port->tables[i];
-    port_write(port, PxCLB, (uint32_t)(uintptr_t)port->headers);
-    port_write(port, PxCLBU, (uint32_t)((uintptr_t)port->headers >> 32));
-    port_write(port, PxFB, (uint32_t)(uintptr_t)received);
-    port_write(port, PxFBU, (uint32_t)((uintptr_t)received >> 32));
+    uint64_t list_address = dma_share(controller->dma, port->headers, COMMAND_LIST_SIZE);
+    uint64_t received_address = dma_share(controller->dma, received, RECEIVED_FIS_SIZE);
+    uint64_t tables_address = dma_share(controller->dma, port->tables, MAX_SLOTS * sizeof *port->tables);
+    for (unsigned i = 0; i < MAX_SLOTS; i++)
+        port->headers[i].table = tables_address + i * sizeof *port->tables;
+    port_write(port, PxCLB, (uint32_t)list_address);
+    port_write(port, PxCLBU, (uint32_t)(list_address >> 32));
+    port_write(port, PxFB, (uint32_t)received_address);
+    port_write(port, PxFBU, (uint32_t)(received_address >> 32));
     port_write(port, PxSERR, 0xffffffff);
     port_write(port, PxIS, 0xffffffff);
     port_write(port, PxCMD, port_read(port, PxCMD) | PxCMD_FIS_RECEIVE);
@@ -349,6 +367,7 @@ void ahci_start(const struct pci_function* function) {
     if (function->bar[5] == 0) return; /* 2.1.11: ABAR */
     pci_enable(function);
     struct ahci* controller = memory_allocate(sizeof *controller, 64);
+    if (function->behind_iommu) controller->dma = iommu_space(function->requester_id);
     controller->registers = page_table_map_device(function->bar[5], function->bar_size[5]);
     if (!reset(controller->registers)) {
         print_failure("ahci: the controller does not come out of its reset\n");

@@ -17,12 +17,14 @@ enum {
     DEVICE_ID = 0x02,
     COMMAND = 0x04,
     CLASS_AND_REVISION = 0x08,
+    STATUS = 0x06,
     HEADER_TYPE = 0x0e,
     BAR0 = 0x10,
+    CAPABILITIES_POINTER = 0x34,
     INTERRUPT_LINE = 0x3c,
     INTERRUPT_PIN = 0x3d,
 };
-enum { COMMAND_MEMORY = 1 << 1, COMMAND_BUS_MASTER = 1 << 2 };
+enum { COMMAND_MEMORY = 1 << 1, COMMAND_BUS_MASTER = 1 << 2, STATUS_CAPABILITIES = 1 << 4 };
 enum { HEADER_LAYOUT = 0x7f, HEADER_MULTI_FUNCTION = 0x80 };
 enum { BAR_IO = 1, BAR_TYPE = 6, BAR_TYPE_64 = 4 };
 enum { DEVICES_PER_BUS = 32, FUNCTIONS_PER_DEVICE = 8, BUS_SIZE = 1 << 20 };
@@ -123,6 +125,12 @@ static void found(unsigned device, unsigned function) {
     assign_bars(entry);
     entry->interrupt = find_interrupt(entry);
     mmio_write8(space + INTERRUPT_LINE, (uint8_t)entry->interrupt);
+    /* Binding pci-iommu: requester ids [first, first + count) are the IOMMU's device ids from `device_id` on.
+     */
+    uint32_t requester = (uint32_t)device << 3 | function;
+    const struct platform_pci* pci = &platform.pci;
+    entry->behind_iommu = requester - pci->iommu_first < pci->iommu_count;
+    entry->requester_id = requester - pci->iommu_first + pci->iommu_device_id;
 }
 
 void pci_start(void) {
@@ -140,4 +148,23 @@ void pci_start(void) {
 
 void pci_enable(const struct pci_function* function) {
     mmio_write16(configuration_of(function) + COMMAND, COMMAND_MEMORY | COMMAND_BUS_MASTER);
+}
+
+uint8_t pci_read8(const struct pci_function* function, unsigned offset) {
+    return mmio_read8(configuration_of(function) + offset);
+}
+
+uint32_t pci_read32(const struct pci_function* function, unsigned offset) {
+    return mmio_read32(configuration_of(function) + offset);
+}
+
+/* 7.5.1.1.11: a list through bytes 0 (kind) and 1 (next) of each; a broken one may run in a circle. */
+unsigned pci_capability(const struct pci_function* function, uint8_t id, unsigned after) {
+    if ((pci_read8(function, STATUS) & STATUS_CAPABILITIES) == 0) return 0;
+    unsigned at = pci_read8(function, after == 0 ? CAPABILITIES_POINTER : after + 1) & ~3u;
+    for (unsigned seen = 0; at >= 0x40 && seen < 48; seen++) {
+        if (pci_read8(function, at) == id) return at;
+        at = pci_read8(function, at + 1) & ~3u;
+    }
+    return 0;
 }

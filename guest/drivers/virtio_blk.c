@@ -86,7 +86,7 @@ void virtio_blk_start(const struct virtio_device* found) {
     uint32_t size_max =
         (features & VIRTIO_BLK_F_SIZE_MAX) ? virtio_config32(&disk->device, CONFIG_SIZE_MAX) : 0;
     disk->block = (struct block_device){
-        .interface = "virtio-blk",
+        .interface = found->on_pci ? "virtio-blk-pci" : "virtio-blk",
         .address = found->base,
         .interrupt = found->interrupt,
         .sector_count = virtio_config64(&disk->device, CONFIG_CAPACITY),

@@ -89,7 +89,7 @@ void virtio_console_start(const struct virtio_device* found) {
         return;
     }
     port->console = (struct console){
-        .interface = "virtio-console",
+        .interface = found->on_pci ? "virtio-console-pci" : "virtio-console",
         .address = found->base,
         .interrupt = found->interrupt,
         .write = write_bytes,

@@ -2,7 +2,7 @@
 #ifndef GUEST_DRIVERS_VIRTIO_CONSOLE_H
 #define GUEST_DRIVERS_VIRTIO_CONSOLE_H
 
-#include "drivers/virtio_mmio.h"
+#include "drivers/virtio.h"
 
 void virtio_console_start(const struct virtio_device* found);
 

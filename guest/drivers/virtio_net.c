@@ -132,7 +132,7 @@ void virtio_net_start(const struct virtio_device* found) {
         return;
     }
     net->nic = (struct nic){
-        .interface = "virtio-net",
+        .interface = found->on_pci ? "virtio-net-pci" : "virtio-net",
         .address = net->device.base,
         .interrupt = net->device.interrupt,
         .mac = {0x02, 'w', 'i', 'r', 't', 0}, /* 5.1.4.2: without F_MAC we choose */

@@ -2,7 +2,7 @@
 #ifndef GUEST_DRIVERS_VIRTIO_NET_H
 #define GUEST_DRIVERS_VIRTIO_NET_H
 
-#include "drivers/virtio_mmio.h"
+#include "drivers/virtio.h"
 
 void virtio_net_start(const struct virtio_device* found);
 

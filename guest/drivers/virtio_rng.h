@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "drivers/virtio_mmio.h"
+#include "drivers/virtio.h"
 
 void virtio_rng_start(const struct virtio_device* found);
 bool virtio_rng_present(void);

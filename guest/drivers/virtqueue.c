@@ -63,13 +63,21 @@ void virtqueue_start(struct virtqueue* queue, uint16_t index, uint16_t size) {
     if (queue->has_indirect)
         queue->indirect =
             memory_allocate(size * VIRTQUEUE_MAX_SEGMENTS * sizeof(struct virtqueue_descriptor), 16);
+    queue->descriptors_address =
+        dma_share(queue->dma, queue->descriptors, size * sizeof(struct virtqueue_descriptor));
+    queue->available_address =
+        dma_share(queue->dma, queue->available, sizeof(struct virtqueue_available) + size * 2ul + 2);
+    queue->used_address = dma_share(queue->dma, queue->used, sizeof(struct virtqueue_used) + size * 8ul + 2);
+    if (queue->has_indirect)
+        queue->indirect_address = dma_share(
+            queue->dma, queue->indirect, size * VIRTQUEUE_MAX_SEGMENTS * sizeof(struct virtqueue_descriptor));
     for (uint16_t i = 0; i < size; i++) queue->descriptors[i].next = (uint16_t)(i + 1);
     queue->free_count = size;
 }
 
-static void fill(struct virtqueue_descriptor* descriptor, const struct virtqueue_segment* segment,
-                 bool more) {
-    descriptor->address = (uintptr_t)segment->address;
+static void fill(const struct virtqueue* queue, struct virtqueue_descriptor* descriptor,
+                 const struct virtqueue_segment* segment, bool more) {
+    descriptor->address = dma_map(queue->dma, segment->address, segment->length, segment->device_writes);
     descriptor->length = segment->length;
     descriptor->flags =
         (uint16_t)((segment->device_writes ? DESCRIPTOR_WRITE : 0) | (more ? DESCRIPTOR_NEXT : 0));
@@ -87,17 +95,18 @@ bool virtqueue_add(struct virtqueue* queue, const struct virtqueue_segment* segm
     if (indirect) {
         struct virtqueue_descriptor* table = &queue->indirect[head * VIRTQUEUE_MAX_SEGMENTS];
         for (unsigned i = 0; i < count; i++) {
-            fill(&table[i], &segments[i], i + 1 < count);
+            fill(queue, &table[i], &segments[i], i + 1 < count);
             table[i].next = (uint16_t)(i + 1);
         }
         queue->free_head = descriptor->next;
-        descriptor->address = (uintptr_t)table;
+        descriptor->address =
+            queue->indirect_address + (uint64_t)((uintptr_t)table - (uintptr_t)queue->indirect);
         descriptor->length = (uint32_t)(count * sizeof *table);
         descriptor->flags = DESCRIPTOR_INDIRECT;
     } else {
         for (unsigned i = 0; i < count; i++) {
             descriptor = &queue->descriptors[queue->free_head];
-            fill(descriptor, &segments[i], i + 1 < count);
+            fill(queue, descriptor, &segments[i], i + 1 < count);
             queue->free_head = descriptor->next; /* the free chain already links them in this order */
         }
     }
@@ -112,6 +121,16 @@ static bool passed(uint16_t event, uint16_t now, uint16_t before) {
     return (uint16_t)(now - event - 1) < (uint16_t)(now - before);
 }
 
+/* The device is done with a chain: what was mapped for it is so no longer. */
+static void unmap_chain(const struct virtqueue* queue, const struct virtqueue_descriptor* table,
+                        uint16_t at) {
+    dma_unmap(queue->dma, table[at].address, table[at].length);
+    while ((table[at].flags & DESCRIPTOR_NEXT) != 0) {
+        at = table[at].next;
+        dma_unmap(queue->dma, table[at].address, table[at].length);
+    }
+}
+
 void virtqueue_kick(struct virtqueue* queue) {
     if (queue->available_index == queue->kicked_index) return;
     fence_write_write(); /* 2.7.13.3: the entries before the index that covers them */
@@ -121,7 +140,11 @@ void virtqueue_kick(struct virtqueue* queue) {
                       ? passed(*available_event(queue), queue->available_index, queue->kicked_index)
                       : (queue->used->flags & USED_NO_NOTIFY) == 0;
     queue->kicked_index = queue->available_index;
-    if (wanted) mmio_write32(queue->notify, queue->index);
+    if (!wanted) return;
+    if (queue->doorbell_is_wide)
+        mmio_write32(queue->doorbell, queue->index);
+    else
+        mmio_write16(queue->doorbell, queue->index);
 }
 
 void* virtqueue_take(struct virtqueue* queue, uint32_t* written) {
@@ -134,6 +157,13 @@ void* virtqueue_take(struct virtqueue* queue, uint32_t* written) {
         panic("queue %u: the device returned request %u, which it did not have\n", queue->index, head);
     queue->used_index++;
 
+    if (queue->dma != NULL) {
+        if ((queue->descriptors[head].flags & DESCRIPTOR_INDIRECT) != 0)
+            unmap_chain(queue, &queue->indirect[head * VIRTQUEUE_MAX_SEGMENTS], 0);
+        else
+            unmap_chain(queue, queue->descriptors, (uint16_t)head);
+        dma_finish_unmapping(queue->dma);
+    }
     uint16_t last = (uint16_t)head, freed = 1;
     while ((queue->descriptors[last].flags & DESCRIPTOR_NEXT) != 0) {
         last = queue->descriptors[last].next;

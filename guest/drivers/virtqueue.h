@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "kernel/iommu.h"
+
 enum { VIRTQUEUE_MAX_SIZE = 256, VIRTQUEUE_MAX_SEGMENTS = 4 };
 
 /* One piece of a request, physically contiguous; `device_writes` is the direction. */
@@ -17,7 +19,9 @@ struct virtqueue_segment {
 struct virtqueue {
     uint16_t index; /* which queue of the device */
     uint16_t size;
-    uintptr_t notify; /* the doorbell register */
+    uintptr_t doorbell; /* a register; 4.2.3.3: 32 bits wide on MMIO, 4.1.5.2: 16 bits on PCI */
+    bool doorbell_is_wide;
+    struct dma_space* dma; /* where the device finds memory */
     bool has_event_index;
     bool has_indirect;
 
@@ -25,6 +29,7 @@ struct virtqueue {
     struct virtqueue_available* available;    /* 2.7.6 */
     struct virtqueue_used* used;              /* 2.7.8 */
     struct virtqueue_descriptor* indirect;    /* 2.7.5.3: MAX_SEGMENTS for each descriptor */
+    uint64_t descriptors_address, available_address, used_address, indirect_address; /* for the device */
 
     uint16_t free_head; /* unused descriptors are chained through `next` */
     uint16_t free_count;

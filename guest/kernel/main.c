@@ -3,6 +3,7 @@
 #include "kernel/bootargs.h"
 #include "kernel/clock.h"
 #include "kernel/hart.h"
+#include "kernel/iommu.h"
 #include "kernel/memory.h"
 #include "kernel/page_table.h"
 #include "kernel/platform.h"
@@ -28,6 +29,9 @@ void kernel_main(uint64_t hart_id, const void* device_tree) {
     devices_start();
 
     programs_run();
+
+    unsigned faults = iommu_count_faults();
+    if (faults != 0) print_failure("the IOMMU refused %u request(s)\n", faults);
 
     int failures = print_failure_count();
     if (failures != 0)

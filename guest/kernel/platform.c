@@ -31,6 +31,12 @@ static struct device_place device_place(const struct fdt* fdt, const struct fdt_
         place.size = fdt_cells(reg + 4 * parent->address_cells, parent->size_cells);
     }
     place.interrupt = fdt_u32(fdt, node, "interrupts", 0);
+    /* Binding iommu: a phandle and, for riscv,iommu, one cell with the device's number. */
+    const uint8_t* iommus = fdt_property(fdt, node, "iommus", &length);
+    if (iommus != NULL && length >= 8) {
+        place.behind_iommu = true;
+        place.device_id = (uint32_t)fdt_cells(iommus + 4, 1);
+    }
     return place;
 }
 
@@ -79,6 +85,12 @@ static void found_pci(const struct fdt* fdt, const struct fdt_node* node, struct
         if (bus_address != window.base) continue;
         if (space == 2) pci->memory32 = window;
         if (space == 3) pci->memory64 = window;
+    }
+    const uint8_t* iommu_map = fdt_property(fdt, node, "iommu-map", &length);
+    if (iommu_map != NULL && length >= 16) { /* first requester id, IOMMU, first device id, count */
+        pci->iommu_first = (uint32_t)fdt_cells(iommu_map, 1);
+        pci->iommu_device_id = (uint32_t)fdt_cells(iommu_map + 8, 1);
+        pci->iommu_count = (uint32_t)fdt_cells(iommu_map + 12, 1);
     }
     pci->interrupt_map = fdt_property(fdt, node, "interrupt-map", &pci->interrupt_map_length);
     const uint8_t* mask = fdt_property(fdt, node, "interrupt-map-mask", &length);
@@ -157,6 +169,8 @@ void platform_discover(const void* device_tree) {
             platform.plic_source_count = fdt_u32(&fdt, &node, "riscv,ndev", 0);
             platform.pci.interrupt_parent_address_cells = fdt_u32(&fdt, &node, "#address-cells", 0);
             plic_rows = fdt_property(&fdt, &node, "interrupts-extended", &plic_rows_length);
+        } else if (fdt_string_list_has(&fdt, &node, "compatible", "riscv,iommu")) {
+            platform.iommu = place;
         } else if (fdt_string_list_has(&fdt, &node, "compatible", "ns16550a")) {
             if (platform.uart.size == 0) {
                 platform.uart = place;

@@ -19,6 +19,8 @@ struct device_place {
     uint64_t base;
     uint64_t size;
     uint32_t interrupt; /* source number at the PLIC; 0 is none */
+    bool behind_iommu;
+    uint32_t device_id; /* by which the IOMMU knows it */
 };
 
 struct platform {
@@ -40,6 +42,8 @@ struct platform {
     uint64_t timebase_frequency;
     bool has_sstc;
 
+    struct device_place iommu;
+
     struct device_place plic;
     uint32_t plic_source_count;
 
@@ -59,6 +63,7 @@ struct platform {
         uint32_t interrupt_map_length;
         uint32_t interrupt_map_mask[4];
         uint32_t interrupt_parent_address_cells;
+        uint32_t iommu_first, iommu_count, iommu_device_id; /* which functions stand behind the IOMMU */
     } pci;
 };
 

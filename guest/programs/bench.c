@@ -83,6 +83,7 @@ void program_bench(void) {
     bool serving = text_equal(kind, "netserve");
     if (text_equal(kind, "io")) {
         print("bench=io: every driver waits for its device in WFI and is woken by the device's interrupt\n");
+        bench_exits();
         bench_consoles();
         bench_disks();
     } else if (serving || text_equal(kind, "net")) {

@@ -29,6 +29,7 @@ void bench_report(const struct bench_section* section, bool good);
 
 void bench_disks(void);
 void bench_consoles(void);
+void bench_exits(void);
 void bench_network(bool serving);
 
 #endif

@@ -6,6 +6,7 @@
  *   bench=net ip=10.0.0.1 to=10.0.0.2        measures sending and round trips
  *   bench=netserve ip=10.0.0.2               measures receiving; ends when the other does
  *   bench.ops=2048                           packets a section (an eighth of it for the large ones)
+ *   bench.label=host-                        stands in the sections' names before the work
  *
  * Every packet's data (port 7701 at both ends) begins with 24 bytes, little-endian: u32 magic 0x314e4257
  * ("WBN1"), u32 type, u64 packet size or sequence, u64 value. At most a window of bytes is under way, small
@@ -49,6 +50,11 @@ static struct {
     uint64_t next;                 /* the packet that should come next */
     bool in_order;
 } net;
+
+/* What the other side is, in front of the section's name. */
+static const char* label(void) {
+    return bootargs_text("bench.label", "");
+}
 
 /* The data in an IP packet of `size` bytes. */
 static size_t data_length(size_t size) {
@@ -130,7 +136,7 @@ static bool stream(size_t size, uint64_t packets) {
 
 static void measure_stream(size_t size, uint64_t packets) {
     struct bench_section section;
-    if (!bench_wanted(&section, "net/%s/send/%zu", net.nic->interface, size)) return;
+    if (!bench_wanted(&section, "network/%s/%ssend/%zu", net.nic->interface, label(), size)) return;
     section.interrupt = net.nic->interrupt;
     bool good = ask(HELLO, size, packets, READY);
     bench_begin(&section, packets, packets * size);
@@ -155,7 +161,7 @@ static bool round_trips(size_t size, uint64_t count) {
 
 static void measure_round_trips(size_t size, uint64_t count) {
     struct bench_section section;
-    if (!bench_wanted(&section, "net/%s/round-trip/%zu", net.nic->interface, size)) return;
+    if (!bench_wanted(&section, "network/%s/%sround-trip/%zu", net.nic->interface, label(), size)) return;
     section.interrupt = net.nic->interrupt;
     bench_begin(&section, count, 2 * count * size);
     bool good = round_trips(size, count);
@@ -167,7 +173,7 @@ static void measure_round_trips(size_t size, uint64_t count) {
 
 static void begin(uint64_t size, uint64_t packets) {
     if (net.measuring && net.received == 0) return; /* HELLO came twice */
-    net.measuring = bench_wanted(&net.section, "net/%s/receive/%lu", net.nic->interface, size);
+    net.measuring = bench_wanted(&net.section, "network/%s/%sreceive/%lu", net.nic->interface, label(), size);
     net.section.interrupt = net.nic->interrupt;
     net.size = size;
     net.received = net.told = net.next = 0;

@@ -7,6 +7,7 @@
 #include "kernel/bootargs.h"
 #include "kernel/clock.h"
 #include "kernel/hart.h"
+#include "kernel/iommu.h"
 #include "kernel/memory.h"
 #include "kernel/page_table.h"
 #include "kernel/platform.h"
@@ -85,6 +86,9 @@ void program_demo(void) {
     introduce_memory();
     if (plic_present())
         print("  plic      at 0x%lx, %u sources\n", platform.plic.base, platform.plic_source_count);
+    if (platform.iommu.size != 0)
+        print("  iommu     at 0x%lx, %s\n", platform.iommu.base,
+              iommu_translates() ? "translating (iommu=strict)" : "passing all through");
     for (unsigned i = 0; i < console_count; i++)
         print("  console   %s at 0x%lx, irq %u\n", consoles[i]->interface, consoles[i]->address,
               consoles[i]->interrupt);
