@@ -53,6 +53,14 @@ PciDevice* PciBridge::behind(u8 wanted, unsigned slot) {
     return nullptr;
 }
 
+void PciBridge::for_each_behind(const std::function<void(PciDevice&)>& visit) const {
+    for (const auto& child : children_) {
+        if (child == nullptr) continue;
+        visit(*child);
+        child->for_each_behind(visit);
+    }
+}
+
 void PciBridge::refresh() {
     PciDevice::refresh();
     for (const auto& child : children_) {
@@ -74,7 +82,7 @@ void PciBridge::resume_function() {
 
 void PciBridge::reset_function() {
     PciDevice::reset_function();
-    update_forwarding();
+    restored(true);
     for (const auto& child : children_) {
         if (child != nullptr) child->reset_function();
     }
@@ -88,7 +96,7 @@ void PciBridge::visit_function_state(StateVisitor& v) {
         occupied |= u32{children_[slot] != nullptr} << slot;
     }
     v.field("occupied", occupied);
-    if (v.loading()) update_forwarding();
+    if (v.loading()) restored(false);
     for (unsigned i = 0; i < slot_count; ++i) {
         if (children_[i] == nullptr) continue;
         v.section("pcie-root.slot" + std::to_string(slot()) + "." + std::to_string(i), 1);
@@ -96,41 +104,41 @@ void PciBridge::visit_function_state(StateVisitor& v) {
     }
 }
 
+void PciBridge::restored(bool) {
+    update_forwarding();
+}
+
 void PciBridge::configured(u32 offset, unsigned size) {
     PciDevice::configured(offset, size);
     update_forwarding();
     // 3.2.5.18: software sets the bit, and clears it when the bus has been in reset for long enough.
     if (offset <= bridge_control && bridge_control < offset + size &&
-        (config_read(bridge_control, 2) & bridge_bus_reset) != 0) {
+        (config(bridge_control, 2) & bridge_bus_reset) != 0) {
         for (const auto& child : children_) {
             if (child != nullptr) child->reset_function();
         }
     }
-    for (const auto& child : children_) {
-        if (child != nullptr) child->refresh();
-    }
 }
 
 void PciBridge::update_forwarding() {
-    const u32 command = config_read(pci::command, 2);
+    const u32 command = config(pci::command, 2);
     const bool on = awake();
-    secondary_.store(static_cast<u8>(config_read(secondary_bus, 1)), std::memory_order_release);
-    subordinate_ = static_cast<u8>(config_read(subordinate_bus, 1));
+    secondary_.store(static_cast<u8>(config(secondary_bus, 1)), std::memory_order_release);
+    subordinate_ = static_cast<u8>(config(subordinate_bus, 1));
     reachable_ = on;
     upstream_.store(on && (command & command_bus_master) != 0, std::memory_order_release);
-    isa_ = (config_read(bridge_control, 2) & bridge_isa) != 0;
+    isa_ = (config(bridge_control, 2) & bridge_isa) != 0;
 
     io_ = memory_ = prefetchable_ = Window{};
-    if (!on) return;
-    if ((command & command_io) != 0) {
-        io_ = {u64{config_read(io_base, 1) & 0xf0} << 8, u64{config_read(io_limit, 1) & 0xf0} << 8 | 0xfff};
+    if (on && (command & command_io) != 0) {
+        io_ = {u64{config(io_base, 1) & 0xf0} << 8, u64{config(io_limit, 1) & 0xf0} << 8 | 0xfff};
     }
-    if ((command & command_memory) != 0) {
-        const auto field = [this](unsigned offset) { return u64{config_read(offset, 2) & 0xfff0} << 16; };
+    if (on && (command & command_memory) != 0) {
+        const auto field = [this](unsigned offset) { return u64{config(offset, 2) & 0xfff0} << 16; };
         memory_ = {field(memory_base), field(memory_limit) | 0xf'ffff};
         prefetchable_ = {
-            field(prefetchable_base) | u64{config_read(prefetchable_base_high, 4)} << 32,
-            field(prefetchable_limit) | u64{config_read(prefetchable_limit_high, 4)} << 32 | 0xf'ffff};
+            field(prefetchable_base) | u64{config(prefetchable_base_high, 4)} << 32,
+            field(prefetchable_limit) | u64{config(prefetchable_limit_high, 4)} << 32 | 0xf'ffff};
     }
 }
 

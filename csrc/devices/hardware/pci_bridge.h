@@ -35,6 +35,7 @@ class PciBridge : public PciDevice, protected PciBus {
     PciDevice* device_behind(unsigned slot) const { return children_[slot].get(); }
 
     PciDevice* behind(u8 number, unsigned slot) override;
+    void for_each_behind(const std::function<void(PciDevice&)>& visit) const override;
     void refresh() override;
     void reset_function() override;
     void pause_function() override;
@@ -44,6 +45,10 @@ class PciBridge : public PciDevice, protected PciBus {
   protected:
     // Nothing behind a port without a link can be reached.
     virtual bool link_up() const { return true; }
+    // Brings the windows up to date, and where BARs behind the bridge decode.
+    void update_forwarding();
+    // A snapshot was loaded, or the bridge was reset: what is not in configuration space follows from it.
+    virtual void restored(bool by_reset);
     void configured(u32 offset, unsigned size) override;
     void drive_pin(unsigned pin, bool level) override;
 
@@ -70,7 +75,6 @@ class PciBridge : public PciDevice, protected PciBus {
         }
     };
 
-    void update_forwarding();
     bool forwards(BarKind kind, u64 base, u64 size) const;
     void wire(u64 source, unsigned pin, bool level);
 

@@ -80,7 +80,7 @@ inline constexpr unsigned express_capabilities = 0x02, express_device_capabiliti
                           express_link_capabilities = 0x0c, express_link_control = 0x10,
                           express_link_status = 0x12, express_slot_capabilities = 0x14,
                           express_slot_control = 0x18, express_slot_status = 0x1a,
-                          express_root_control = 0x1c, express_link_control_2 = 0x30, express_bytes = 0x3c;
+                          express_root_control = 0x1c, express_bytes = 0x3c;
 inline constexpr u16 express_version_2 = 2, express_type_shift = 4, express_type_mask = 0xf << 4,
                      express_slot_implemented = 1 << 8;
 inline constexpr u32 device_role_based_errors = 1 << 15, device_flr_capable = 1 << 28;
@@ -91,6 +91,19 @@ inline constexpr u32 link_speed_2_5 = 1, link_width_1 = 1 << 4, link_active_repo
                      link_port_number_shift = 24;
 inline constexpr u16 link_aspm = 3, link_disable = 1 << 4, link_common_clock = 1 << 6,
                      link_extended_synch = 1 << 7, link_active = 1 << 13;
+// Slot registers (7.8.9 to 7.8.11). Events of the status register have the bits of their enables, but for the
+// data link layer's.
+inline constexpr u32 slot_attention_button = 1 << 0, slot_power_controller = 1 << 1,
+                     slot_attention_indicator = 1 << 3, slot_power_indicator = 1 << 4, slot_surprise = 1 << 5,
+                     slot_hot_plug = 1 << 6, slot_power_limit_shift = 7, slot_number_shift = 19;
+inline constexpr u16 slot_event_attention = 1 << 0, slot_event_power_fault = 1 << 1,
+                     slot_event_presence = 1 << 3, slot_event_command = 1 << 4, slot_event_link = 1 << 8;
+inline constexpr u16 slot_enable_link = 1 << 12, slot_interrupt_enable = 1 << 5, slot_power_off = 1 << 10,
+                     slot_attention_indicator_mask = 3 << 6, slot_power_indicator_mask = 3 << 8,
+                     slot_attention_indicator_off = 3 << 6, slot_power_indicator_on = 1 << 8,
+                     slot_power_indicator_off = 3 << 8;
+inline constexpr u16 slot_present = 1 << 6;
+inline constexpr u16 root_writable = 0xf;
 
 // --- extended capabilities ---
 

@@ -94,6 +94,10 @@ std::vector<memory::MmioDevice*> PciDevice::bar_targets() const {
 }
 
 u32 PciDevice::config_read(u32 offset, unsigned size) {
+    return config(offset, size);
+}
+
+u32 PciDevice::config(unsigned offset, unsigned size) const {
     std::lock_guard lock(config_mutex_);
     return load(offset, size);
 }
@@ -125,6 +129,8 @@ void PciDevice::configured(u32, unsigned) {}
 PciDevice* PciDevice::behind(u8, unsigned) {
     return nullptr;
 }
+
+void PciDevice::for_each_behind(const std::function<void(PciDevice&)>&) const {}
 
 void PciDevice::refresh() {
     std::lock_guard lock(config_mutex_);

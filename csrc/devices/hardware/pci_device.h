@@ -12,6 +12,7 @@
 
 #include <array>
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -86,6 +87,8 @@ class PciDevice {
     virtual void config_write(u32 offset, unsigned size, u32 value);
     // The function at `slot` of bus `number` where this is a bridge that leads there; null otherwise.
     virtual PciDevice* behind(u8 number, unsigned slot);
+    // Every function behind this one; none unless it is a bridge.
+    virtual void for_each_behind(const std::function<void(PciDevice&)>& visit) const;
     // Decides again where BARs decode: a bridge above has changed.
     virtual void refresh();
     // Both go on to the registers behind the BARs.
@@ -153,6 +156,7 @@ class PciDevice {
     virtual void configured(u32 offset, unsigned size);
     // Drives the function's own pin, 0 is INTA.
     virtual void drive_pin(unsigned pin, bool level);
+    u32 config(unsigned offset, unsigned size) const;
     // For registers that hardware changes.
     void set_config(unsigned offset, unsigned size, u32 mask, u32 value);
     bool awake() const;  // connected, and in D0

@@ -70,6 +70,14 @@ void PcieRoot::unmap_bars(PciDevice& device) {
     for (memory::MmioDevice* const target : device.bar_targets()) bus_.unmap(*target);
 }
 
+void PcieRoot::for_each(const std::function<void(PciDevice&)>& visit) const {
+    for (const auto& device : slots_) {
+        if (device == nullptr) continue;
+        visit(*device);
+        device->for_each_behind(visit);
+    }
+}
+
 std::span<const memory::Register> PcieRoot::registers() const {
     return slot_registers;
 }

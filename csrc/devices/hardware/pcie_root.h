@@ -12,6 +12,7 @@
 #pragma once
 
 #include <array>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -56,6 +57,8 @@ class PcieRoot final : public memory::MmioDevice, private PciBus {
     // Puts every function's DMA and messages behind an IOMMU, under the requester id of the function (PCI
     // Express 3.1, 2.2.6.2). Null: none. Only while no hart runs; `remapper` must outlive this.
     void set_remapper(memory::DmaRemapper* remapper) { remapper_ = remapper; }
+    // Every function there is, bridges before what stands behind them. With mutex() held.
+    void for_each(const std::function<void(PciDevice&)>& visit) const;
     // Null when the slot is empty.
     PciDevice* device(unsigned slot) const { return slot < slot_count ? slots_[slot].get() : nullptr; }
 
