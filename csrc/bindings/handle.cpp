@@ -29,8 +29,41 @@ void Handle::close() {
         machine.close();
     }
     for (const auto& disk : disks_) disk->release();
+    for (const auto& [name, disk] : plugged_disks_) disk->release();
     // A device that refers to its machine would otherwise keep both for ever.
     for (PythonDevice* device : python_devices) device->release();
+}
+
+template <>
+std::string Handle::plug(machine::DiskConfig config, std::optional<unsigned> slot) {
+    require_outside_device();
+    const auto disk = std::make_shared<MachineDisk>(std::move(config.backend));
+    config.backend = disk;
+    std::string name;
+    {
+        py::gil_scoped_release release;
+        name = machine.plug(config, slot);
+    }
+    plugged_disks_[name] = disk;
+    return name;
+}
+
+template <>
+std::string Handle::plug(machine::NetConfig config, std::optional<unsigned> slot) {
+    require_outside_device();
+    py::gil_scoped_release release;
+    return machine.plug(config, slot);
+}
+
+bool Handle::unplug(const std::string& name, double timeout_s) {
+    require_outside_device();
+    bool let_go;
+    {
+        py::gil_scoped_release release;
+        let_go = machine.unplug(name, timeout_s);
+    }
+    plugged_disks_.erase(name);
+    return let_go;
 }
 
 void Handle::require_outside_device() const {

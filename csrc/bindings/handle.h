@@ -5,7 +5,10 @@
 
 #include <algorithm>
 #include <chrono>
+#include <map>
 #include <memory>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "machine/machine.h"
@@ -29,6 +32,10 @@ class Handle {
     // Ends the machine, closes its disks and lets go of what it holds of Python. Consoles, statistics and the
     // reason of the stop can still be read. With the GIL held.
     void close();
+    // As Machine::plug and unplug. With the GIL held; let go of meanwhile.
+    template <typename Config>
+    std::string plug(Config config, std::optional<unsigned> slot);
+    bool unplug(const std::string& name, double timeout_s);
     // Called before harts run: what was written through an exported buffer may be code that was decoded.
     void settle_exported_memory();
     // Throws the exception that a Python device raised on a hart's thread, as often as it is asked to.
@@ -40,6 +47,7 @@ class Handle {
 
   private:
     std::vector<std::shared_ptr<MachineDisk>> disks_;
+    std::map<std::string, std::shared_ptr<MachineDisk>> plugged_disks_;  // by the name of their controller
 
   public:
     machine::Machine machine;

@@ -256,6 +256,13 @@ void register_machine(py::module_& module) {
         .def("raise_host_error", &Handle::raise_host_error,
              "Raises what a Python device raised, if one did.");
 
+    type.def("plug_disk", &Handle::plug<DiskConfig>, py::arg("disk"), py::arg("slot"),
+             "Plugs a disk in and gives the device's name.")
+        .def("plug_net", &Handle::plug<NetConfig>, py::arg("net"), py::arg("slot"),
+             "Plugs a NIC in and gives the device's name.")
+        .def("unplug", &Handle::unplug, py::arg("name"), py::arg("timeout"),
+             "Takes a device out; false when a driver still used it.");
+
     const auto machine_property = [&type](const char* name, auto getter, const char* doc = "") {
         type.def_property_readonly(
             name, [getter](Handle& handle) { return getter(handle.machine); }, doc);

@@ -26,7 +26,10 @@ void refuse_unknown(const MachineConfig& config) {
     refuse(config.iommu != IommuKind::none, "an IOMMU");
     refuse(config.display != DisplayKind::none, "a display");
     refuse(config.input, "an input device");
-    refuse(config.pcie_ports != 0, "a hot-plug port");
+    if (config.pcie_ports > map::port_slots) {
+        throw ConfigError("a machine has 0 to " + std::to_string(map::port_slots) + " hot-plug ports, not " +
+                          std::to_string(config.pcie_ports));
+    }
     for (const NetConfig& net : config.nets) refuse(net.model == NicModel::e1000e, "that NIC model");
 }
 }  // namespace
@@ -34,7 +37,9 @@ void refuse_unknown(const MachineConfig& config) {
 Board::Board(const MachineConfig& config, memory::GuestRam& ram, memory::AddressSpace& bus, Clock& clock,
              EntropySource& entropy, InterruptSink& hart_inputs, ExecutorFactory executors,
              std::function<void(hardware::TestDevice::Outcome)> finish)
-    : entropy_(entropy) {
+    : entropy_(entropy),
+      executors_(std::move(executors)),
+      virtio_options_{.packed_rings = config.packed_rings} {
     refuse_unknown(config);
     std::vector<InterruptLine> software;
     for (unsigned hart = 0; hart < config.harts; ++hart)
@@ -58,41 +63,29 @@ Board::Board(const MachineConfig& config, memory::GuestRam& ram, memory::Address
 
     std::vector<hardware::Ahci::Disk> sata;
     std::vector<std::unique_ptr<virtio::VirtioDevice>> on_mmio;
-    const virtio::VirtioOptions options{.packed_rings = config.packed_rings};
     const auto plug = [&](VirtioTransport transport, std::unique_ptr<virtio::VirtioDevice> device) {
         if (transport == VirtioTransport::mmio) {
             on_mmio.push_back(std::move(device));
         } else {
-            const std::string name(device->name());
-            pcie->attach(next_slot(), std::make_unique<virtio::VirtioPci>(name, std::move(device), options));
+            pcie->attach(next_slot(), on_pci(std::move(device)));
         }
     };
-    const auto executor = [&](const std::string& name) -> Executor& { return executors(name); };
+    const auto executor = [&](const std::string& name) -> Executor& { return executors_(name); };
     if (config.virtio_console) {
         plug(config.virtio, std::make_unique<virtio::VirtioConsole>("virtio-console0", hvc_port,
                                                                     executor("virtio-console0")));
     }
-    unsigned blocks = 0;
     for (const DiskConfig& disk : config.disks) {
         if (disk.bus == DiskBus::ahci) {
             sata.push_back({disk.backend, disk.serial});
             continue;
         }
-        const std::string name = "virtio-blk" + std::to_string(blocks++);
-        virtio::VirtioBlock::Options block;
-        block.queues = disk.queues;
-        block.serial = disk.serial;
         plug(disk.bus == DiskBus::virtio_pci ? VirtioTransport::pci : VirtioTransport::mmio,
-             std::make_unique<virtio::VirtioBlock>(name, disk.backend, executor(name), block));
+             virtio_block(disk));
     }
-    unsigned nics = 0;
     for (const NetConfig& net : config.nets) {
-        const std::string name = "virtio-net" + std::to_string(nics++);
-        virtio::VirtioNet::Options nic;
-        nic.mac = net.mac;
-        nic.queue_pairs = net.queue_pairs;
         plug(net.model == NicModel::virtio_pci ? VirtioTransport::pci : VirtioTransport::mmio,
-             std::make_unique<virtio::VirtioNet>(name, net.port, executor(name), nic));
+             virtio_net(net));
     }
     if (config.rng) {
         plug(config.virtio,
@@ -113,17 +106,43 @@ Board::Board(const MachineConfig& config, memory::GuestRam& ram, memory::Address
             name = device->name();
         }
         virtio.push_back(std::make_unique<virtio::VirtioMmio>(name, std::move(device), memory::DmaView(ram),
-                                                              line(map::virtio_irq + slot), options));
+                                                              line(map::virtio_irq + slot), virtio_options_));
         bus.map(map::virtio + slot * map::virtio_stride, virtio::VirtioMmio::region_size, *virtio.back());
     }
     if (!sata.empty()) {
-        auto controller = std::make_unique<hardware::Ahci>("ahci0", std::move(sata), executors);
+        auto controller = std::make_unique<hardware::Ahci>(instance("ahci"), std::move(sata), executors_);
         ahci = controller.get();
         pcie->attach(map::ahci_slot, std::move(controller));
+    }
+    for (unsigned i = 0; i < config.pcie_ports; ++i) {
+        auto port = std::make_unique<hardware::PcieRootPort>(map::first_port_slot + i);
+        ports.push_back(port.get());
+        pcie->attach(map::first_port_slot + i, std::move(port));
     }
 }
 
 Board::~Board() = default;
+
+std::unique_ptr<virtio::VirtioDevice> Board::virtio_block(const DiskConfig& disk) {
+    const std::string name = instance("virtio-blk");
+    virtio::VirtioBlock::Options options;
+    options.queues = disk.queues;
+    options.serial = disk.serial;
+    return std::make_unique<virtio::VirtioBlock>(name, disk.backend, executors_(name), options);
+}
+
+std::unique_ptr<virtio::VirtioDevice> Board::virtio_net(const NetConfig& net) {
+    const std::string name = instance("virtio-net");
+    virtio::VirtioNet::Options options;
+    options.mac = net.mac;
+    options.queue_pairs = net.queue_pairs;
+    return std::make_unique<virtio::VirtioNet>(name, net.port, executors_(name), options);
+}
+
+std::unique_ptr<hardware::PciDevice> Board::on_pci(std::unique_ptr<virtio::VirtioDevice> device) const {
+    const std::string name(device->name());
+    return std::make_unique<virtio::VirtioPci>(name, std::move(device), virtio_options_);
+}
 
 unsigned Board::next_slot() {
     if (free_slot_ == map::first_port_slot) {
@@ -186,13 +205,15 @@ std::vector<DeviceInfo> Board::devices(const memory::AddressSpace& bus) const {
         add(*virtio[slot], "virtio-mmio", interrupts->describe(map::virtio_irq + slot));
     }
     add(*pcie, "platform", interrupts->describe(map::pcie_irq) + "-35");
-    for (unsigned slot = 0; slot < hardware::PcieRoot::slot_count; ++slot) {
-        hardware::PciDevice* function = pcie->device(slot);
-        if (dynamic_cast<virtio::VirtioPci*>(function) != nullptr) {
-            add(dynamic_cast<memory::MmioDevice&>(*function), "virtio-pci", "INTx or MSI-X");
-        } else if (auto* device = dynamic_cast<memory::MmioDevice*>(function)) {
-            add(*device, "pci", "INTA or MSI");
-        }
+    {
+        std::lock_guard lock(pcie->mutex());
+        pcie->for_each([&](hardware::PciDevice& function) {
+            if (dynamic_cast<virtio::VirtioPci*>(&function) != nullptr) {
+                add(dynamic_cast<memory::MmioDevice&>(function), "virtio-pci", "INTx or MSI-X");
+            } else if (auto* device = dynamic_cast<memory::MmioDevice*>(&function)) {
+                add(*device, "pci", "INTA or MSI");
+            }
+        });
     }
     for (const auto& device : host_devices) add(*device, "host", "");
     return out;

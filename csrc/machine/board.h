@@ -5,6 +5,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -17,6 +18,7 @@
 #include "devices/hardware/ahci.h"
 #include "devices/hardware/goldfish_rtc.h"
 #include "devices/hardware/pcie_root.h"
+#include "devices/hardware/pcie_root_port.h"
 #include "devices/hardware/test_device.h"
 #include "devices/hardware/uart16550.h"
 #include "devices/virtio/virtio_mmio.h"
@@ -32,8 +34,8 @@ inline constexpr u64 test = 0x0010'0000, rtc = 0x0010'1000, aclint = 0x0200'0000
 inline constexpr u64 kernel = dram + 0x20'0000;
 inline constexpr unsigned virtio_slots = 8;
 inline constexpr unsigned virtio_irq = 1, uart_irq = 10, rtc_irq = 11, pcie_irq = 32, host_device_irq = 36;
-// PCI slots of bus 0: the fixed functions come before these, hot-plug ports after.
-inline constexpr unsigned ahci_slot = 1, first_free_slot = 4, first_port_slot = 24;
+// Slots of bus 0: what is built in, then devices of their own, then hot-plug ports.
+inline constexpr unsigned ahci_slot = 1, first_free_slot = 4, first_port_slot = 24, port_slots = 8;
 }  // namespace map
 
 class Board {
@@ -53,6 +55,20 @@ class Board {
     void pause();
     void resume();
 
+    // --- devices that come and go (hot_plug.cpp); one call at a time ---
+
+    // As Machine::plug.
+    std::string plug(const DiskConfig& disk, std::optional<unsigned> slot);
+    std::string plug(const NetConfig& net, std::optional<unsigned> slot);
+    // A device that can be taken out; `port` is null on bus 0. ConfigError when there is none of that name.
+    struct Removable {
+        unsigned slot;
+        devices::hardware::PciDevice* device;
+        devices::hardware::PcieRootPort* port;
+    };
+    Removable removable(const std::string& name);
+    std::unique_ptr<devices::hardware::PciDevice> pull(const Removable& what);
+
     devices::ConsolePort serial_port{"serial"};
     std::shared_ptr<devices::ConsolePort> hvc_port = std::make_shared<devices::ConsolePort>("hvc");
     std::unique_ptr<Interrupts> interrupts;
@@ -65,11 +81,24 @@ class Board {
     std::vector<std::unique_ptr<devices::virtio::VirtioMmio>> virtio;
     std::vector<std::unique_ptr<memory::MmioDevice>> host_devices;
 
+    std::vector<devices::hardware::PcieRootPort*> ports;  // slots 24 and up
+
   private:
     // The PCI slot of the next NIC or virtio device, in the order of the configuration.
     unsigned next_slot();
+    std::unique_ptr<devices::virtio::VirtioDevice> virtio_block(const DiskConfig& disk);
+    std::unique_ptr<devices::virtio::VirtioDevice> virtio_net(const NetConfig& net);
+    std::unique_ptr<devices::hardware::PciDevice> on_pci(
+        std::unique_ptr<devices::virtio::VirtioDevice> device) const;
+    Removable place(std::optional<unsigned> slot);
+    std::string insert(const Removable& where, std::unique_ptr<devices::hardware::PciDevice> device);
+    // "ahci" gives "ahci0", then "ahci1": no name is used twice in a machine's life.
+    std::string instance(const std::string& kind) { return kind + std::to_string(instances_[kind]++); }
 
     EntropySource& entropy_;
+    const ExecutorFactory executors_;
+    const devices::virtio::VirtioOptions virtio_options_;
+    std::map<std::string, unsigned> instances_;
     unsigned free_slot_ = map::first_free_slot;
 };
 

@@ -176,6 +176,19 @@ class Machine {
     // An input of the interrupt controller for a host-implemented device; `source` 36..95.
     InterruptLine interrupt_line(unsigned source);
 
+    // --- devices that come and go: created, running or paused ---
+    // Plugs a disk (AHCI or virtio-pci) or a NIC (e1000e or virtio-pci) in and gives the device's name.
+    // `slot` is one of bus 0 (4..23), where the guest has to look for it, or that of a hot-plug port
+    // (24..31), which tells the guest; none: the first empty port, or else the first empty slot. ConfigError:
+    // no such place, or a bus without hot-plug.
+    std::string plug(const DiskConfig& disk, std::optional<unsigned> slot = {});
+    std::string plug(const NetConfig& net, std::optional<unsigned> slot = {});
+    // Takes a device out and destroys it. Where a driver of a running guest hears the port's attention
+    // button, that is pressed first and the guest has `timeout_s` to switch the slot off; whatever it does or
+    // does not, the device is then gone. False: out under the hands of a driver that still used it.
+    // ConfigError: unknown, or not removable.
+    bool unplug(const std::string& name, double timeout_s);
+
     // --- observation ---
     std::vector<HartStats> hart_stats() const;
     std::vector<memory::ExitCount> exits() const;

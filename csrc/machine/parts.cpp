@@ -70,7 +70,7 @@ Machine::Parts::Parts(MachineConfig given)
     if (config.deterministic) entropy.seed(config.seed);
     board = std::make_unique<Board>(
         config, ram, bus, clock, entropy, *this,
-        [this](const std::string&) -> Executor& { return new_executor(); },
+        [this](std::string name) -> Executor& { return new_executor(std::move(name)); },
         [this](devices::hardware::TestDevice::Outcome outcome) {
             using Kind = devices::hardware::TestDevice::Outcome::Kind;
             switch (outcome.kind) {
@@ -97,21 +97,39 @@ Machine::Parts::Parts(MachineConfig given)
 
 Machine::Parts::~Parts() {
     // Devices post to executors until they are gone; tasks refer to devices.
-    for (auto& executor : executors) executor->drain();
+    drain_executors();
     board.reset();
 }
 
-Executor& Machine::Parts::new_executor() {
+Executor& Machine::Parts::new_executor(std::string name) {
+    std::unique_ptr<Executor> executor;
     if (config.deterministic) {
-        executors.push_back(std::make_unique<DeferredExecutor>([this] {
+        executor = std::make_unique<DeferredExecutor>([this] {
             std::lock_guard lock(idle_mutex);
             idle_wake = true;
             idle_changed.notify_all();
-        }));
+        });
     } else {
-        executors.push_back(std::make_unique<ThreadExecutor>());
+        executor = std::make_unique<ThreadExecutor>();
     }
-    return *executors.back();
+    std::lock_guard lock(executors_mutex);
+    executors.push_back({std::move(name), std::move(executor)});
+    return *executors.back().executor;
+}
+
+void Machine::Parts::drain_executors() {
+    std::lock_guard lock(executors_mutex);
+    for (auto& [name, executor] : executors) executor->drain();
+}
+
+void Machine::Parts::retire_executors(const std::string& device, const std::function<void()>& destroy) {
+    std::lock_guard lock(executors_mutex);
+    const auto first = std::stable_partition(executors.begin(), executors.end(), [&](const auto& e) {
+        return e.name != device && !e.name.starts_with(device + ".");
+    });
+    for (auto e = first; e != executors.end(); ++e) e->executor->drain();
+    destroy();
+    executors.erase(first, executors.end());
 }
 
 // ---------------------------------------------------------------- images

@@ -73,14 +73,25 @@ struct Machine::Parts final : riscv::HartEnvironment, firmware::SbiPlatform, Int
     void poll_deadlines(unsigned hart);
     u64 next_deadline_ticks(const HartSlot& slot, unsigned index) const;
     u64 retired() const;
-    Executor& new_executor();
+    Executor& new_executor(std::string name);
+    void drain_executors();
+    // Waits for what the executors of a device have left to do, and ends them once `destroy` has destroyed
+    // it.
+    void retire_executors(const std::string& device, const std::function<void()>& destroy);
+    void require_open();  // with `control` held: StateError once the machine has ended
 
     MachineConfig config;
     Clock clock;
     EntropySource entropy;
     memory::GuestRam ram;
     memory::AddressSpace bus;
-    std::vector<std::unique_ptr<Executor>> executors;
+    struct NamedExecutor {
+        std::string name;  // the device's, or "device.part"
+        std::unique_ptr<Executor> executor;
+    };
+    std::mutex
+        executors_mutex;  // the deterministic machine's thread drains them all, while others come and go
+    std::vector<NamedExecutor> executors;
     std::vector<std::unique_ptr<HartSlot>> slots;
     std::unique_ptr<Board> board;
     firmware::Sbi sbi{*this};

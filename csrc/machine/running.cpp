@@ -50,7 +50,7 @@ void Machine::Parts::halt() {
     }
     // Queues first, so that what runs is the last; then wait for it.
     board->pause();
-    for (auto& executor : executors) executor->drain();
+    drain_executors();
     clock.pause();
 }
 
@@ -138,7 +138,7 @@ void Machine::Parts::step_hart(unsigned index, u64 n) {
         running = false;
         stop_is_final = final;
     }
-    for (auto& executor : executors) executor->drain();
+    drain_executors();
     finish_stop();
 }
 
@@ -206,7 +206,7 @@ void Machine::Parts::hart_main(unsigned index) {
 
 void Machine::Parts::deterministic_turn(u64 stop_at) {
     if (!slice.open) {
-        for (auto& executor : executors) executor->drain();
+        drain_executors();
         for (unsigned i = 0; i < slots.size(); ++i) slice.start_cycles[i] = slots[i]->hart->cycles();
         slice.next = 0;
         slice.ran_ns = 0;

@@ -694,6 +694,14 @@ class Machine:
         """
         running -> paused.
         """
+    def plug_disk(self, disk: DiskConfig, slot: typing.SupportsIndex | None) -> str:
+        """
+        Plugs a disk in and gives the device's name.
+        """
+    def plug_net(self, net: NetConfig, slot: typing.SupportsIndex | None) -> str:
+        """
+        Plugs a NIC in and gives the device's name.
+        """
     def raise_host_error(self) -> None:
         """
         Raises what a Python device raised, if one did.
@@ -723,6 +731,10 @@ class Machine:
     def take_marks(self) -> list[Mark]:
         """
         Sections measured since the last call.
+        """
+    def unplug(self, name: str, timeout: float) -> bool:
+        """
+        Takes a device out; false when a driver still used it.
         """
     def wait(self, timeout: float) -> bool:
         """

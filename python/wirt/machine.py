@@ -129,6 +129,7 @@ class Machine:
             for name, core in (("serial", self._core.serial), ("hvc", self._core.hvc), ("console", self._core.console))
         }
         self._raised: BaseException | None = None
+        self._plugged: dict[str, Disk | Port] = {}
         _open.add(self)
 
     # --- life cycle ---
@@ -254,7 +255,7 @@ class Machine:
 
     @property
     def disks(self) -> list[Disk]:
-        """Its disks, in the order given."""
+        """Its disks, in the order given and attached."""
         return list(self._disks)
 
     @property
@@ -284,6 +285,77 @@ class Machine:
     def interrupt_line(self, source: int) -> _core.InterruptLine:
         """An input of the interrupt controller for a Python device, 36 to 95; ``line.set(True)`` raises it."""
         return _core.interrupt_line(self._core, source)
+
+    # --- devices that come and go ---
+
+    def attach(self, device: Disk | Port, *, slot: int | None = None) -> str:
+        """Plugs a disk or a NIC in, also while the machine runs.
+
+        A hot-plug port (``pcie_ports=``) tells the guest, whose driver for such ports takes over; without that driver
+        (Debian's kernel has none), and on bus 0, the guest finds the device with ``echo 1 > /sys/bus/pci/rescan``.
+
+        Args:
+            device: a disk with ``bus="ahci"`` or ``"virtio-pci"``, or a switch's port with ``model="e1000e"`` or
+                ``"virtio-pci"``; ``"virtio"`` means virtio-pci here.
+            slot: 4 to 23 on bus 0, or 24 and up: a hot-plug port. The first port that is empty by default, or else the
+                first empty slot of bus 0.
+
+        Returns:
+            The device's name, as in :attr:`devices`. No name is used twice in a machine's life.
+
+        Raises:
+            ConfigError: there is no such place, or it is taken, or the device is on a bus without hot-plug.
+            StorageError: the disk is in use, or cannot be opened.
+            StateError: the machine has ended.
+        """
+        where = None if slot is None else _natural(slot, "slot")
+        if isinstance(device, Disk):
+            configuration = device._attach(self._token, _core.VirtioTransport.pci)
+            try:
+                name = self._core.plug_disk(configuration, where)
+            except BaseException:
+                if device not in self._disks:
+                    device._detach(self._token)
+                raise
+            self._disks.append(device)
+        else:
+            net = _port(device, ())
+            name = self._core.plug_net(net._configuration(_core.VirtioTransport.pci), where)
+            net._taken = True
+        self._plugged[name] = device
+        return name
+
+    def detach(self, device: Disk | Port | str, *, timeout: float = 10.0) -> bool:
+        """Takes a device out that :meth:`attach` has plugged in.
+
+        In a port whose attention button a driver of the running guest listens to, the button is pressed first, and the
+        guest has time to let go of the device and to switch the slot's power off. Whatever it does, the device is gone
+        afterwards, as when it is pulled out: its registers decode nothing, and its DMA has ended. Let a guest without
+        such a driver write to ``/sys/bus/pci/devices/.../remove`` first.
+
+        Args:
+            device: the disk or port, or the device's name.
+            timeout: seconds that a guest has to answer the button (Linux takes five).
+
+        Returns:
+            False when it was taken from a driver that still used it.
+
+        Raises:
+            ConfigError: it is no device of this machine, or one that cannot be taken out.
+            StateError: the machine has ended.
+        """
+        name = next((name for name, plugged in self._plugged.items() if device in (name, plugged)), None)
+        if name is None:
+            raise ConfigError(f"{device!r}: is no device that attach() has plugged into this machine")
+        clean = self._core.unplug(name, max(timeout, 0.0))
+        gone = self._plugged.pop(name)
+        if isinstance(gone, Disk):
+            self._disks.remove(gone)
+            if gone not in self._disks:
+                gone._detach(self._token)
+        else:
+            gone._taken = False
+        return clean
 
     # --- observation ---
 
