@@ -98,12 +98,30 @@ def test_cpu_programs_compute_what_a_host_computes():
 
 
 def test_bench_io_moves_data_intact_over_every_device():
-    disks = [wirt.Disk.memory("8M"), wirt.Disk.memory("8M", bus="ahci")]
+    disks = [wirt.Disk.memory("8M", bus=bus) for bus in ("virtio-mmio", "virtio-pci", "ahci")]
     results = lines_of(run_guest("bench=io bench.mb=2 bench.ops=64 bench.console=4096", disks=disks), "WIRT-BENCH ")
     names = [result["name"] for result in results]
-    assert len(names) == len(set(names)) == 6 + 2 * 14
+    assert len(names) == len(set(names)) == 2 + 6 + 3 * 14
     assert "disk/ahci/rand-write/4096/qd32" in names
     assert all(result["ok"] for result in results)
+
+
+@pytest.mark.parametrize("virtio", ["mmio", "pci"])
+def test_all_virtio_drivers_work_over_both_buses(virtio):
+    output = run_guest(
+        "demo bench=io bench.only=disk,console/virtio bench.mb=1 bench.ops=16 bench.console=4096",
+        virtio=virtio,
+        disks=[wirt.Disk.memory("4M")],
+        nets=[wirt.Switch().port("52:54:00:12:34:56")],
+    )
+    suffix = "-pci" if virtio == "pci" else ""
+    for device in ("console   virtio-console", "network   virtio-net"):
+        assert f"{device}{suffix} at " in output
+    assert "entropy   virtio-rng at " in output
+    assert {line["name"].split("/")[1] for line in lines_of(output, "WIRT-BENCH ")} == {
+        f"virtio-blk{suffix}",
+        f"virtio-console{suffix}",
+    }
 
 
 def test_bench_io_leaves_a_disk_alone_when_told_to():
