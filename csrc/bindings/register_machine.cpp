@@ -168,6 +168,7 @@ void register_configuration(py::module_& module) {
         .def_readwrite("virtio", &MachineConfig::virtio)
         .def_readwrite("packed_rings", &MachineConfig::packed_rings)
         .def_readwrite("interrupts", &MachineConfig::interrupts)
+        .def_readwrite("guest_files", &MachineConfig::guest_files)
         .def_readwrite("iommu", &MachineConfig::iommu)
         .def_readwrite("display", &MachineConfig::display)
         .def_readwrite("display_width", &MachineConfig::display_width)

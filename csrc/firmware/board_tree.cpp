@@ -184,6 +184,7 @@ class BoardTree {
         if (board_.test) test();
         if (board_.rtc) device("rtc", "google,goldfish-rtc", *board_.rtc);
         if (board_.aclint) aclint();
+        if (board_.imsic) imsic(*board_.imsic);
         if (board_.aplic) {
             aplic(*board_.aplic);
         } else {
@@ -254,22 +255,47 @@ class BoardTree {
         tree_.end_node();
     }
 
+    void imsic(const ImsicNodes& nodes) {
+        if (nodes.machine) {
+            msi_parent_machine_ = tree_.new_phandle();
+            imsic_level(*nodes.machine, msi_parent_machine_, nodes.identities, irq_machine_external);
+            tree_.end_node();
+        }
+        msi_parent_ = tree_.new_phandle();
+        imsic_level(nodes.supervisor, msi_parent_, nodes.identities, irq_supervisor_external);
+        if (nodes.guest_index_bits != 0) tree_.property("riscv,guest-index-bits", nodes.guest_index_bits);
+        tree_.end_node();
+    }
+
+    void imsic_level(const AddressRange& range, u32 phandle, u32 identities, u32 cause) {
+        tree_.begin_node(unit_name("interrupt-controller", range.base));
+        tree_.phandle_property(phandle);
+        tree_.property("compatible", "riscv,imsics");
+        reg(range);
+        tree_.property("interrupt-controller");
+        tree_.property("#interrupt-cells", u32{0});
+        tree_.property("msi-controller");
+        tree_.property("#msi-cells", u32{0});
+        tree_.property("riscv,num-ids", identities);
+        interrupts_extended({cause});
+    }
+
     // Devices are wired to the supervisor domain, to which firmware delegates all sources.
     void aplic(const AplicNodes& nodes) {
         if (nodes.machine) {
-            aplic_domain(*nodes.machine, nodes.sources, irq_machine_external);
+            aplic_domain(*nodes.machine, nodes.sources, irq_machine_external, msi_parent_machine_);
             tree_.property("riscv,children", controller_);
             tree_.property("riscv,delegation", {controller_, 1, nodes.sources});
             // The same by the name that older OpenSBI looks for.
             tree_.property("riscv,delegate", {controller_, 1, nodes.sources});
             tree_.end_node();
         }
-        aplic_domain(nodes.supervisor, nodes.sources, irq_supervisor_external);
+        aplic_domain(nodes.supervisor, nodes.sources, irq_supervisor_external, msi_parent_);
         tree_.phandle_property(controller_);
         tree_.end_node();
     }
 
-    void aplic_domain(const AddressRange& range, u32 sources, u32 cause) {
+    void aplic_domain(const AddressRange& range, u32 sources, u32 cause, u32 msi_parent) {
         tree_.begin_node(unit_name("interrupt-controller", range.base));
         tree_.property("compatible", "riscv,aplic");
         reg(range);
@@ -277,7 +303,11 @@ class BoardTree {
         tree_.property("#interrupt-cells", u32{2});
         tree_.property("#address-cells", u32{0});
         tree_.property("riscv,num-sources", sources);
-        interrupts_extended({cause});
+        if (board_.imsic) {
+            tree_.property("msi-parent", msi_parent);
+        } else {
+            interrupts_extended({cause});
+        }
     }
 
     // PCI Bus Binding to IEEE 1275-1994, 2.2.1.1 (phys.hi) and 12 ("ranges").
@@ -292,6 +322,7 @@ class BoardTree {
         tree_.property("linux,pci-domain", u32{0});
         tree_.property("bus-range", {0, buses - 1});
         tree_.property("dma-coherent");
+        if (board_.imsic) tree_.property("msi-parent", msi_parent_);
         reg(node.ecam);
         tree_.property("#address-cells", u32{3});
         tree_.property("#size-cells", u32{2});
@@ -326,6 +357,7 @@ class BoardTree {
     FdtWriter tree_;
     std::vector<u32> hart_interrupts_;
     u32 controller_ = 0;  // where the wires of devices end
+    u32 msi_parent_ = 0, msi_parent_machine_ = 0;
     u32 test_ = 0;
 };
 

@@ -31,6 +31,14 @@ struct AplicNodes {
     u32 sources = 0;  // riscv,num-sources: the highest source
 };
 
+// The interrupt files of all harts.
+struct ImsicNodes {
+    std::optional<AddressRange> machine;  // for M-mode software
+    AddressRange supervisor;
+    u32 identities = 0;        // riscv,num-ids
+    u32 guest_index_bits = 0;  // of the supervisor level
+};
+
 struct PcieNode {
     AddressRange ecam{0x3000'0000, 0x1000'0000};
     AddressRange io{0x0300'0000, 0x1'0000};  // CPU address; bus address 0
@@ -52,6 +60,7 @@ struct BoardDescription {
     AddressRange plic{0x0c00'0000, 0x60'0000};
     u32 plic_sources = 95;            // riscv,ndev: the highest source
     std::optional<AplicNodes> aplic;  // instead of the PLIC
+    std::optional<ImsicNodes> imsic;  // then the APLIC sends messages, as PCI functions do
     // The ACLINT is for M-mode: leave it out where the monitor serves the SBI.
     std::optional<AddressRange> aclint;
     std::optional<DeviceNode> uart = DeviceNode{{0x1000'0000, 0x100}, 10};

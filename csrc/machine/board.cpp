@@ -22,7 +22,6 @@ void refuse_unknown(const MachineConfig& config) {
     const auto refuse = [](bool asked, const char* what) {
         if (asked) throw ConfigError(std::string(what) + " is not part of this board yet");
     };
-    refuse(config.interrupts == InterruptControllers::aia, "an IMSIC");
     refuse(config.iommu != IommuKind::none, "an IOMMU");
     refuse(config.display != DisplayKind::none, "a display");
     refuse(config.input, "an input device");
@@ -58,7 +57,7 @@ Board::Board(const MachineConfig& config, memory::GuestRam& ram, memory::Address
     pcie = std::make_unique<hardware::PcieRoot>(bus, ram,
                                                 std::array{line(map::pcie_irq), line(map::pcie_irq + 1),
                                                            line(map::pcie_irq + 2), line(map::pcie_irq + 3)},
-                                                nullptr);
+                                                interrupts->messages());
     bus.map(0x3000'0000, 0x1000'0000, *pcie);
 
     std::vector<hardware::Ahci::Disk> sata;

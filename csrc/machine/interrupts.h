@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "devices/hardware/aplic.h"
+#include "devices/hardware/imsic.h"
 #include "devices/hardware/plic.h"
 #include "firmware/board_tree.h"
 #include "machine/machine.h"
@@ -20,13 +21,17 @@ constexpr unsigned hart_line(unsigned hart, riscv::Interrupt which) {
     return hart * 32 + which;
 }
 
-class Interrupts {
+class Interrupts final : private MessageSink {
   public:
     Interrupts(const MachineConfig& config, memory::AddressSpace& bus, InterruptSink& hart_inputs);
-    ~Interrupts();
+    ~Interrupts() override;
 
     // The input that device interrupt `source` of the board's map is wired to.
     InterruptLine line(unsigned source) const { return InterruptLine(*wires_, source); }
+    // Where message-signalled interrupts end; null on a board that takes none.
+    MessageSink* messages() { return imsic_s_ != nullptr ? this : nullptr; }
+    // Hands a hart its interrupt files, if the board has any.
+    void connect(riscv::Hart& hart);
     // "plic 10", for the inspector.
     std::string describe(unsigned source) const;
     // Each device with its kind, in the order of their addresses.
@@ -35,13 +40,18 @@ class Interrupts {
     void visit_state(StateVisitor& v);
 
   private:
-    void delegate_to_supervisor();
+    bool send_message(u64 address, u32 data) override;
+    void build_aplic(const MachineConfig& config, memory::AddressSpace& bus,
+                     std::vector<InterruptLine> machine, std::vector<InterruptLine> supervisor);
+    void prepare_for_supervisor();
 
+    const unsigned harts_;
     const bool firmware_;  // M-mode software runs, and sets up its part itself
     const char* kind_ = "plic";
     InterruptSink* wires_ = nullptr;
     std::unique_ptr<devices::hardware::Plic> plic_;
-    std::unique_ptr<devices::hardware::Aplic> aplic_s_, aplic_m_;
+    std::unique_ptr<devices::hardware::Imsic> imsic_m_, imsic_s_;
+    std::unique_ptr<devices::hardware::Aplic> aplic_m_, aplic_s_;
 };
 
 }  // namespace wirt::machine

@@ -74,6 +74,7 @@ struct MachineConfig {
     VirtioTransport virtio = VirtioTransport::mmio;  // of the devices that name none themselves
     bool packed_rings = false;                       // virtio devices offer VIRTIO_F_RING_PACKED
     InterruptControllers interrupts = InterruptControllers::plic;
+    unsigned guest_files = 0;  // aia: a hart's guest interrupt files, 0..63
     IommuKind iommu = IommuKind::none;
     DisplayKind display = DisplayKind::none;
     u32 display_width = 1024, display_height = 768;  // pixels, at power-on

@@ -85,6 +85,7 @@ Machine::Parts::Parts(MachineConfig given)
                     break;
             }
         });
+    for (auto& slot : slots) board->interrupts->connect(*slot->hart);
     console =
         wants_hvc(config.cmdline) && config.virtio_console ? board->hvc_port.get() : &board->serial_port;
     serve_sbi = config.firmware.empty();

@@ -14,9 +14,6 @@ namespace wirt::riscv {
 
 namespace {
 
-constexpr u64 irq_bit(Interrupt which) {
-    return u64{1} << which;
-}
 constexpr u64 supervisor_irqs = irq_bit(irq_ssi) | irq_bit(irq_sti) | irq_bit(irq_sei);
 constexpr u64 all_irqs = supervisor_irqs | irq_bit(irq_msi) | irq_bit(irq_mti) | irq_bit(irq_mei);
 // Every exception but the ecall from M-mode, which is never delegated.
@@ -87,6 +84,16 @@ std::vector<CsrInfo> build_csrs() {
         {csr_mimpid, "mimpid"},
         {csr_mhartid, "mhartid"},
         {csr_mconfigptr, "mconfigptr"},
+        {csr_siselect, "siselect"},
+        {csr_sireg, "sireg"},
+        {csr_stopei, "stopei"},
+        {csr_stopi, "stopi"},
+        {csr_mvien, "mvien"},
+        {csr_mvip, "mvip"},
+        {csr_miselect, "miselect"},
+        {csr_mireg, "mireg"},
+        {csr_mtopei, "mtopei"},
+        {csr_mtopi, "mtopi"},
     };
     static constexpr std::array<const char*, 2> pmpcfg = {"pmpcfg0", "pmpcfg2"};
     for (u16 i = 0; i < 2; ++i) list.push_back({static_cast<u16>(csr_pmpcfg0 + 2 * i), pmpcfg[i]});
@@ -116,8 +123,10 @@ std::span<const CsrInfo> csrs() {
 }
 
 u64 Hart::mip() {
-    return mip_.load(std::memory_order_acquire) |
-           (seip_line_.load(std::memory_order_acquire) ? irq_bit(irq_sei) : 0);
+    u64 value = mip_.load(std::memory_order_acquire);
+    // AIA 1.0, 5.3: the software-writable SEIP is a bit of mvip alone then.
+    if ((aia_.mvien & irq_bit(irq_sei)) != 0) value &= ~irq_bit(irq_sei);
+    return value | (seip_line_.load(std::memory_order_acquire) ? irq_bit(irq_sei) : 0);
 }
 
 void Hart::update_timer() {
@@ -158,6 +167,9 @@ bool Hart::csr_accessible(u16 number, bool writes) const {
             // Sstc 1.0: the register needs STCE and, below M-mode, mcounteren.TM.
             if (privilege_ == Privilege::machine) return true;
             return (menvcfg_ & envcfg::stce) != 0 && bit(mcounteren_, 1);
+        case csr_sireg:
+        case csr_stopei:
+            return privilege_ == Privilege::machine || supervisor_file_accessible(number);
         default:
             break;
     }
@@ -202,7 +214,7 @@ bool Hart::csr_read(u16 number, u64& value) {
             value = mstatus_ & sstatus_visible;
             return true;
         case csr_sie:
-            value = mie_ & mideleg_;
+            value = (mie_ & mideleg_) | (aia_.sie & aia_.mvien & ~mideleg_);
             return true;
         case csr_stvec:
             value = stvec_;
@@ -227,7 +239,7 @@ bool Hart::csr_read(u16 number, u64& value) {
             return true;
         case csr_sip:
             update_timer();
-            value = mip() & mideleg_;
+            value = (mip() & mideleg_) | (mvip() & aia_.mvien & ~mideleg_);
             return true;
         case csr_stimecmp:
             value = stimecmp_;
@@ -304,7 +316,7 @@ bool Hart::csr_read(u16 number, u64& value) {
                      (number >= csr_hpmcounter3 && number < csr_hpmcounter3 + 29) ||
                      (number >= csr_mhpmevent3 && number < csr_mhpmevent3 + 29);
     value = 0;
-    return hpm;
+    return hpm || aia_read(number, value);
 }
 
 bool Hart::csr_write(u16 number, u64 value) {
@@ -334,6 +346,8 @@ bool Hart::csr_write(u16 number, u64 value) {
             return true;
         case csr_sie:
             mie_ = (mie_ & ~mideleg_) | (value & mideleg_);
+            aia_.sie = value & aia_.mvien;
+            update_virtual_interrupts();
             return true;
         case csr_stvec:
             stvec_ = value & ~u64{2};
@@ -360,6 +374,7 @@ bool Hart::csr_write(u16 number, u64 value) {
             const u64 writable = irq_bit(irq_ssi) & mideleg_;
             mip_.fetch_and(~writable | value);
             mip_.fetch_or(value & writable);
+            if ((aia_.mvien & ~mideleg_ & irq_bit(irq_ssi)) != 0) write_mvip(value, irq_bit(irq_ssi));
             return true;
         }
         case csr_stimecmp:
@@ -386,6 +401,7 @@ bool Hart::csr_write(u16 number, u64 value) {
             return true;
         case csr_mideleg:
             mideleg_ = value & supervisor_irqs;
+            update_virtual_interrupts();
             return true;
         case csr_mie:
             mie_ = value & all_irqs;
@@ -440,6 +456,7 @@ bool Hart::csr_write(u16 number, u64 value) {
         case csr_mip: {
             u64 writable = irq_bit(irq_ssi) | irq_bit(irq_sei);
             if ((menvcfg_ & envcfg::stce) == 0) writable |= irq_bit(irq_sti);
+            if ((aia_.mvien & irq_bit(irq_sei)) != 0) writable &= ~irq_bit(irq_sei);
             mip_.fetch_and(~writable | value);
             mip_.fetch_or(value & writable);
             return true;
@@ -470,12 +487,17 @@ bool Hart::csr_write(u16 number, u64 value) {
         return true;
     }
     return (number >= csr_mhpmcounter3 && number < csr_mhpmcounter3 + 29) ||
-           (number >= csr_mhpmevent3 && number < csr_mhpmevent3 + 29);
+           (number >= csr_mhpmevent3 && number < csr_mhpmevent3 + 29) || aia_write(number, value);
 }
 
 bool Hart::csr_access(u16 number, CsrOp op, u64 operand, bool writes, bool reads, u64& old) {
     if (!csr_accessible(number, writes)) return false;
     old = 0;
+    if (reaches_interrupt_file(number)) {
+        // A message may come at any time: what is read and what is written are one step.
+        const u64 mask = !writes ? 0 : op == CsrOp::write ? ~u64{0} : operand;
+        return interrupt_file_access(number, mask, op == CsrOp::clear ? 0 : operand, writes, old);
+    }
     if ((reads || op != CsrOp::write || !writes) && !csr_read(number, old)) return false;
     if (!writes) return true;
     u64 value = operand;

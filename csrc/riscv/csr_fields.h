@@ -29,6 +29,9 @@ enum Exception : u8 {
 
 // Bit numbers in mip and mie.
 enum Interrupt : u8 { irq_ssi = 1, irq_msi = 3, irq_sti = 5, irq_mti = 7, irq_sei = 9, irq_mei = 11 };
+constexpr u64 irq_bit(Interrupt which) {
+    return u64{1} << which;
+}
 
 namespace mstatus {
 inline constexpr u64 sie = 1u << 1, mie = 1u << 3, spie = 1u << 5, ube = 1u << 6, mpie = 1u << 7,
@@ -89,6 +92,17 @@ enum CsrNumber : u16 {
     csr_mip = 0x344,
     csr_pmpcfg0 = 0x3a0,
     csr_pmpaddr0 = 0x3b0,
+    // Advanced Interrupt Architecture 1.0, chapter 2
+    csr_siselect = 0x150,
+    csr_sireg = 0x151,
+    csr_stopei = 0x15c,
+    csr_stopi = 0xdb0,
+    csr_mvien = 0x308,
+    csr_mvip = 0x309,
+    csr_miselect = 0x350,
+    csr_mireg = 0x351,
+    csr_mtopei = 0x35c,
+    csr_mtopi = 0xfb0,
     csr_mcycle = 0xb00,
     csr_minstret = 0xb02,
     csr_mhpmcounter3 = 0xb03,

@@ -19,7 +19,10 @@ constexpr u8 destination(u32 rd) {
 
 // A CSR access that changes neither translation, nor interrupts, nor what later instructions may do.
 bool csr_stays_in_block(u16 number, bool writes) {
-    if (!writes) return number != csr_time && number != csr_sip && number != csr_mip;
+    if (!writes) {
+        return number != csr_time && number != csr_sip && number != csr_mip && number != csr_stopi &&
+               number != csr_mtopi;
+    }
     switch (number) {
         case csr_fflags:
         case csr_frm:

@@ -34,6 +34,8 @@ void Hart::reset(u64 pc, Privilege privilege) {
     stvec_ = sepc_ = scause_ = stval_ = sscratch_ = 0;
     satp_ = menvcfg_ = senvcfg_ = mcounteren_ = scounteren_ = mcountinhibit_ = 0;
     stimecmp_ = ~u64{0};
+    aia_ = {};
+    virtual_interrupts_ = 0;
     std::fill(std::begin(pmpcfg_), std::end(pmpcfg_), 0);
     std::fill(std::begin(pmpaddr_), std::end(pmpaddr_), 0);
     reservation_ = ~u64{0};
@@ -107,7 +109,7 @@ u64 Hart::timer_deadline() const {
 
 bool Hart::wakeup_pending() {
     update_timer();
-    return (mip() & mie_) != 0;
+    return (mip() & mie_) != 0 || virtual_interrupts_ != 0;
 }
 
 // ---------------------------------------------------------------- from other threads
@@ -246,6 +248,7 @@ void Hart::visit_state(StateVisitor& v) {
     v.field("instret_offset", instret_offset_);
     v.field("pmpcfg", pmpcfg_);
     v.field("pmpaddr", pmpaddr_);
+    if (machine_file_ != nullptr) visit_aia_state(v);
     if (v.loading()) {
         update_float_mode();
         flush_all();

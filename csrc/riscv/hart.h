@@ -2,7 +2,8 @@
 //
 // Implements RV64IMAFDC, Zicsr, Zifencei, Zicntr, Zihpm (counters that read zero), Zba, Zbb, Zbs,
 // Zicbom/Zicbop/Zicboz, Svinval, Svadu, Sstc, Sv39/48/57, M, S and U mode, 16 PMP entries
-// (Unprivileged ISA 20240411, Privileged Architecture 1.13).
+// (Unprivileged ISA 20240411, Privileged Architecture 1.13); Smaia and Ssaia where it has an IMSIC (Advanced
+// Interrupt Architecture 1.0).
 //
 // A hart knows the physical address space and its environment, and no device. One host thread runs it at a
 // time. Others may call the members under "any thread".
@@ -22,6 +23,7 @@
 #include <string>
 #include <vector>
 
+#include "base/interrupt.h"
 #include "base/state_visitor.h"
 #include "memory/address_space.h"
 #include "riscv/block.h"
@@ -68,6 +70,9 @@ class Hart {
 
     unsigned id() const { return id_; }
     void reset(u64 pc, Privilege privilege);
+    // Before the hart runs: the files of its IMSIC, which outlive it. With them it has the Advanced Interrupt
+    // Architecture's CSRs, which are illegal otherwise.
+    void connect_imsic(InterruptFile& machine, InterruptFile& supervisor);
 
     // --- running (the hart's thread) ---
     // Runs until cycles() reaches `until`, or something in RunResult happens. An exception of a host-side
@@ -209,13 +214,34 @@ class Hart {
     bool csr_accessible(u16 number, bool writes) const;
     void write_mstatus(u64 value, u64 mask);
     u64 mip();
-    u64 pending_interrupts();
     void update_float_mode();
 
+    // aia.cpp
+    static bool reaches_interrupt_file(u16 number);
+    bool supervisor_file_accessible(u16 number) const;
+    bool interrupt_file_access(u16 number, u64 mask, u64 value, bool writes, u64& old);
+    bool iprio_access(u64 select, Privilege level, u64 mask, u64 value, u64& old);
+    u64 configurable_interrupts(Privilege level) const;
+    bool aia_read(u16 number, u64& value);
+    bool aia_write(u16 number, u64 value);
+    u64 mvip() const;
+    void write_mvip(u64 value, u64 mask);
+    void update_virtual_interrupts();
+    u32 priority_number(Interrupt which, Privilege level) const;
+    u64 topi(Privilege level);
+    void visit_aia_state(StateVisitor& v);
+
     // trap.cpp
+    struct TopInterrupt {
+        Interrupt cause;
+        u32 priority;  // lower is more urgent
+    };
     void take_exception();
     bool take_interrupt();
-    void enter_trap(u64 cause, u64 value, bool interrupt);
+    // Those that would trap to `level`, whatever mstatus says.
+    u64 pending_interrupts(Privilege level);
+    TopInterrupt top_interrupt(u64 pending, Privilege level) const;
+    void enter_trap(u64 cause, u64 value, bool interrupt, Privilege to);
     Next environment_call();
     Next trap_return_machine();
     Next trap_return_supervisor();
@@ -255,6 +281,18 @@ class Hart {
     std::atomic<u64> mip_{0};  // software-writable bits, and the lines
     std::atomic<bool> seip_line_{false};
     u64 mie_ = 0, mideleg_ = 0, medeleg_ = 0;
+
+    // Advanced Interrupt Architecture
+    InterruptFile* machine_file_ = nullptr;  // null: the hart does not have it
+    InterruptFile* supervisor_file_ = nullptr;
+    struct Aia {
+        u64 miselect = 0, siselect = 0;
+        u64 mvien = 0;
+        u64 sie = 0;            // the bits that mvien makes and mideleg does not
+        bool mvip_ssi = false;  // used while mvien has that bit
+        u8 miprio[64] = {}, siprio[64] = {};
+    } aia_;
+    u64 virtual_interrupts_ = 0;  // pending and enabled for S-mode by mvip, mvien and sie
 
     // traps and the rest of the privileged registers
     u64 mtvec_ = 0, mepc_ = 0, mcause_ = 0, mtval_ = 0, mscratch_ = 0;

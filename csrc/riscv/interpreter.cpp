@@ -357,7 +357,7 @@ resume:
     // An instruction that ended its block changed the state: interrupts may be enabled now.
     at_block_ = nullptr;
     if (events_.load(std::memory_order_relaxed) != 0 || (mip_.load(std::memory_order_relaxed) & mie_) != 0 ||
-        seip_line_.load(std::memory_order_relaxed)) {
+        seip_line_.load(std::memory_order_relaxed) || virtual_interrupts_ != 0) {
         goto settle;
     }
 

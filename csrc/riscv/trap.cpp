@@ -4,27 +4,38 @@
 
 namespace wirt::riscv {
 
-u64 Hart::pending_interrupts() {
+u64 Hart::pending_interrupts(Privilege level) {
     const u64 pending = mip() & mie_;
-    if (pending == 0) return 0;
-    const u64 for_machine = pending & ~mideleg_;
-    const bool machine_on = privilege_ != Privilege::machine || (mstatus_ & mstatus::mie) != 0;
-    if (machine_on && for_machine != 0) return for_machine;
-    const u64 for_supervisor = pending & mideleg_;
-    const bool supervisor_on = privilege_ == Privilege::user ||
-                               (privilege_ == Privilege::supervisor && (mstatus_ & mstatus::sie) != 0);
-    return supervisor_on ? for_supervisor : 0;
+    return level == Privilege::machine ? pending & ~mideleg_ : (pending & mideleg_) | virtual_interrupts_;
+}
+
+Hart::TopInterrupt Hart::top_interrupt(u64 pending, Privilege level) const {
+    TopInterrupt top{irq_ssi, ~u32{0}};
+    // Order of priority: MEI, MSI, MTI, SEI, SSI, STI (3.1.9). It decides between equal priority numbers.
+    for (const Interrupt which : {irq_mei, irq_msi, irq_mti, irq_sei, irq_ssi, irq_sti}) {
+        if (!bit(pending, which)) continue;
+        const u32 number = priority_number(which, level);
+        if (number < top.priority) top = {which, number};
+    }
+    return top;
 }
 
 bool Hart::take_interrupt() {
-    const u64 pending = pending_interrupts();
-    if (pending == 0) return false;
-    // Order of priority: MEI, MSI, MTI, SEI, SSI, STI (3.1.9).
-    for (const Interrupt which : {irq_mei, irq_msi, irq_mti, irq_sei, irq_ssi, irq_sti}) {
-        if (!bit(pending, which)) continue;
-        ++stats_.interrupts;
-        enter_trap(which, 0, true);
-        return true;
+    if (const u64 pending = pending_interrupts(Privilege::machine); pending != 0) {
+        if (privilege_ != Privilege::machine || (mstatus_ & mstatus::mie) != 0) {
+            ++stats_.interrupts;
+            enter_trap(top_interrupt(pending, Privilege::machine).cause, 0, true, Privilege::machine);
+            return true;
+        }
+    }
+    if (const u64 pending = pending_interrupts(Privilege::supervisor); pending != 0) {
+        const bool enabled = privilege_ == Privilege::user ||
+                             (privilege_ == Privilege::supervisor && (mstatus_ & mstatus::sie) != 0);
+        if (enabled) {
+            ++stats_.interrupts;
+            enter_trap(top_interrupt(pending, Privilege::supervisor).cause, 0, true, Privilege::supervisor);
+            return true;
+        }
     }
     return false;
 }
@@ -32,14 +43,14 @@ bool Hart::take_interrupt() {
 void Hart::take_exception() {
     ++exceptions_;
     ++stats_.traps;
-    enter_trap(fault_.cause, fault_.value, false);
+    const bool delegated = privilege_ != Privilege::machine && bit(medeleg_, fault_.cause);
+    enter_trap(fault_.cause, fault_.value, false, delegated ? Privilege::supervisor : Privilege::machine);
 }
 
-void Hart::enter_trap(u64 cause, u64 value, bool interrupt) {
-    const u64 delegated = interrupt ? mideleg_ : medeleg_;
+void Hart::enter_trap(u64 cause, u64 value, bool interrupt, Privilege to) {
     const u64 vector_offset = interrupt ? 4 * cause : 0;
     const u64 full_cause = cause | (interrupt ? u64{1} << 63 : 0);
-    if (privilege_ != Privilege::machine && bit(delegated, static_cast<unsigned>(cause))) {
+    if (to == Privilege::supervisor) {
         scause_ = full_cause;
         sepc_ = pc_;
         stval_ = value;

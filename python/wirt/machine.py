@@ -53,6 +53,7 @@ class Machine:
         packed: virtio devices offer packed rings.
         interrupts: the board's interrupt controllers: ``"plic"``, ``"aplic"`` (direct delivery) or ``"aia"`` (APLIC
             and IMSIC, with message-signalled interrupts).
+        guest_files: guest interrupt files of each hart's IMSIC, 0 to 63; needs ``interrupts="aia"``.
         iommu: a RISC-V IOMMU that all devices' DMA goes through: ``"platform"``, ``"pci"``, or None.
         display: ``"bochs"`` (a linear framebuffer on PCI), ``"virtio-gpu"``, or None.
         resolution: of the display at power-on, width and height in pixels.
@@ -82,6 +83,7 @@ class Machine:
         virtio: Literal["mmio", "pci"] = "mmio",
         packed: bool = False,
         interrupts: Literal["plic", "aplic", "aia"] = "plic",
+        guest_files: int = 0,
         iommu: Literal["platform", "pci"] | None = None,
         display: Literal["bochs", "virtio-gpu"] | None = None,
         resolution: tuple[int, int] = (1024, 768),
@@ -100,6 +102,7 @@ class Machine:
         config.virtio = _choice(_core.VirtioTransport, virtio, "virtio")
         config.packed_rings = packed
         config.interrupts = _choice(_core.InterruptControllers, interrupts, "interrupts")
+        config.guest_files = _natural(guest_files, "guest_files")
         config.iommu = _choice(_core.IommuKind, iommu, "iommu")
         config.display = _choice(_core.DisplayKind, display, "display")
         config.display_width, config.display_height = (_natural(pixels, "resolution") for pixels in resolution)
