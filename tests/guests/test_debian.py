@@ -49,11 +49,17 @@ def kernel_warnings(shell: Shell) -> str:
 
 
 @pytest.mark.parametrize(
-    ("cpus", "firmware", "console"),
-    [(1, None, "ttyS0"), (4, None, "hvc0"), (1, OPENSBI, "hvc0"), (4, OPENSBI, "ttyS0")],
+    ("cpus", "firmware", "console", "wiring"),
+    [
+        (1, None, "ttyS0", {}),
+        (4, None, "hvc0", {"virtio": "pci", "packed": True}),
+        (1, OPENSBI, "hvc0", {"packed": True}),
+        (4, OPENSBI, "ttyS0", {"virtio": "pci"}),
+    ],
+    ids=["1 hart", "4 harts, PCI, packed rings", "OpenSBI, packed rings", "OpenSBI, 4 harts, PCI"],
 )
 def test_boots_to_a_shell_with_disks_that_keep_what_is_written(
-    debian: Guest, cpus: int, firmware: Path | None, console: str
+    debian: Guest, cpus: int, firmware: Path | None, console: str, wiring: dict[str, object]
 ) -> None:
     disks = {
         "vda": wirt.Disk.memory("16M"),
@@ -64,9 +70,13 @@ def test_boots_to_a_shell_with_disks_that_keep_what_is_written(
     disks["vda"].write(0, content)
     digest = hashlib.sha256(content).hexdigest()
 
-    with machine(debian, console, cpus=cpus, firmware=firmware, disks=list(disks.values())) as vm:
+    with machine(debian, console, cpus=cpus, firmware=firmware, disks=list(disks.values()), **wiring) as vm:
         vm.start()
         shell = shell_of(vm)
+
+        features = shell.check("cat /sys/block/vda/device/features")
+        assert features[34] == str(int("packed" in wiring)), "VIRTIO_F_RING_PACKED is taken where it is offered"
+        assert ("pci" in shell.check("readlink /sys/block/vda")) == ("virtio" in wiring)
 
         assert shell.check("grep -c ^processor /proc/cpuinfo") == str(cpus)
         is_opensbi = "SBI implementation ID=0x1 " in shell.check("dmesg | grep SBI")
@@ -93,7 +103,7 @@ def test_two_guests_reach_each_other_through_the_switch(debian: Guest) -> None:
     disks[0].write(0, os.urandom(size))
     with (
         machine(debian, cpus=1, nets=[lan.port()], disks=disks[:1]) as one,
-        machine(debian, cpus=2, nets=[lan.port(queue_pairs=2)], disks=disks[1:]) as other,
+        machine(debian, cpus=2, nets=[lan.port(queue_pairs=2)], disks=disks[1:], virtio="pci", packed=True) as other,
     ):
         for vm in (one, other):
             vm.start()

@@ -38,7 +38,8 @@ class SplitQueue final : public VirtQueue {
     }
     u16 slot(u16 index) const { return index & static_cast<u16>(config_.size - 1); }
 
-    // Offsets within the areas (2.7.6, 2.7.8). The areas were found in RAM by usable(), so sums do not wrap.
+    // Offsets within the areas (2.7.6, 2.7.8). The areas were found in RAM by usable(), so sums do not wrap;
+    // where a snapshot says otherwise they end outside of RAM.
     u64 avail_flags() const { return config_.driver_area; }
     u64 avail_idx() const { return config_.driver_area + 2; }
     u64 avail_ring(u16 index) const { return config_.driver_area + 4 + 2 * u64{slot(index)}; }

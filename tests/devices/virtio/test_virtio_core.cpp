@@ -153,14 +153,15 @@ class Driver {
         device_.write(offset, 4, static_cast<u32>(value));
     }
 
-    void start(u64 features, unsigned count) {
+    // `platform` are the features from bit 32 on.
+    void start(u64 features, unsigned count, u64 platform = 1 /* VERSION_1 */) {
         write(status, 0);
         CHECK(wait_until([this] { return read(status) == 0; }));
         write(status, 3);
         write(driver_features_sel, 0);
         write(driver_features, features);
         write(driver_features_sel, 1);
-        write(driver_features, 1);  // VERSION_1
+        write(driver_features, platform);
         write(status, 11);
         queues.clear();
         for (unsigned i = 0; i < count; ++i) {
@@ -169,9 +170,9 @@ class Driver {
             queues.push_back({at, at + 0x1000, at + 0x2000});
             write(queue_sel, i);
             write(queue_num, size);
-            write(queue_desc, at);
-            write(queue_driver, at + 0x1000);
-            write(queue_device, at + 0x2000);
+            write(queue_desc, at + shift);
+            write(queue_driver, at + shift + 0x1000);
+            write(queue_device, at + shift + 0x2000);
             write(queue_ready, 1);
         }
         write(status, 15);
@@ -185,7 +186,7 @@ class Driver {
             const u64 at = queue.desc + 16 * u64{queue.next};
             queue.next = (queue.next + 1) % size;
             const u64 flags = (chain[i].writable ? 2 : 0) | (i + 1 < chain.size() ? 1 : 0);
-            CHECK(dma.store<u64>(at, chain[i].address));
+            CHECK(dma.store<u64>(at, chain[i].address + shift));
             CHECK(dma.store<u64>(at + 8, chain[i].length | flags << 32 | u64{queue.next} << 48));
         }
         CHECK(dma.store<u16>(queue.avail + 4 + 2 * (queue.avail_idx % size), head));
@@ -207,6 +208,7 @@ class Driver {
 
     const memory::DmaView dma;
     std::vector<Queue> queues;
+    u64 shift = 0;  // what the device has to add to an address of RAM to reach it
 
   private:
     VirtioMmio& device_;
@@ -214,9 +216,9 @@ class Driver {
 
 // A machine's worth of parts around a block device.
 struct BlockSetup {
-    explicit BlockSetup(Executor& executor)
+    explicit BlockSetup(Executor& executor, memory::DmaTranslator* iommu = nullptr)
         : mmio("virtio-blk0", std::make_unique<VirtioBlock>("virtio-blk0", disk, executor),
-               memory::DmaView(ram), InterruptLine(line, 1)),
+               memory::DmaView(ram, iommu), InterruptLine(line, 1), {.behind_iommu = iommu != nullptr}),
           driver(ram, mmio) {}
 
     // Adds a request of one sector, with its header, data and status in places of their own.
@@ -385,6 +387,70 @@ void writes_are_durable_for_a_driver_that_cannot_flush() {
     setup.request(1);
     CHECK(setup.driver.wait(0) == 1);
     CHECK(setup.disk->flushes == 1);
+}
+
+// --- behind an IOMMU ---
+
+// Shows RAM at another address, page by page, some of it not at all.
+class Shifted final : public memory::DmaTranslator {
+  public:
+    static constexpr u64 shift = 0x1000'0000;
+
+    std::optional<u64> translate(u64 address, memory::DmaDirection, u64& contiguous) override {
+        const u64 physical = address - shift;
+        if (physical < ram_base || physical / 0x1000 == hidden_page) return std::nullopt;
+        contiguous = std::min<u64>(contiguous, 0x1000 - physical % 0x1000);
+        return physical;
+    }
+    std::atomic<u64> hidden_page{0};
+};
+
+void a_device_behind_an_iommu_takes_no_driver_that_does_not_know() {
+    constexpr u64 version_1 = 1, access_platform = 2;
+    ThreadExecutor executor;
+    Shifted iommu;
+    BlockSetup setup(executor, &iommu);
+    Driver& driver = setup.driver;
+    driver.write(device_features_sel, 1);
+    CHECK(driver.read(device_features) & access_platform);
+    driver.write(status, 3);
+    driver.write(driver_features_sel, 1);
+    driver.write(driver_features, version_1);
+    driver.write(status, 11);
+    CHECK(driver.read(status) == 3);
+
+    driver.shift = Shifted::shift;
+    driver.start(blk_flush, 1, version_1 | access_platform);
+    setup.request(0);
+    CHECK(driver.wait(0) == 513);
+    CHECK(setup.byte(setup.data) == 0xd1 && setup.byte(setup.data + 511) == 0xd1);
+
+    // A buffer that was not mapped: nothing is written, and the driver is told.
+    iommu.hidden_page = setup.data / 0x1000;
+    setup.request(0);
+    CHECK(wait_until([&] { return (driver.read(status) & 64) != 0; }));
+    CHECK(setup.byte(setup.data) == 0x55);
+    // Nor may a ring lie where the device cannot see it.
+    iommu.hidden_page = driver.queues[0].used / 0x1000;
+    driver.write(status, 0);
+    CHECK(driver.read(status) == 0);
+    driver.write(status, 3);
+    driver.write(driver_features, version_1 | access_platform);
+    driver.write(status, 11);
+    driver.write(queue_num, 16);
+    driver.write(queue_desc, driver.queues[0].desc + driver.shift);
+    driver.write(queue_driver, driver.queues[0].avail + driver.shift);
+    driver.write(queue_device, driver.queues[0].used + driver.shift);
+    driver.write(queue_ready, 1);
+    driver.write(status, 15);
+    CHECK(driver.read(status) == (15 | 64));
+}
+
+void a_device_of_its_own_offers_no_access_platform() {
+    ThreadExecutor executor;
+    BlockSetup setup(executor);
+    setup.driver.write(device_features_sel, 1);
+    CHECK((setup.driver.read(device_features) & 2) == 0);
 }
 
 // --- state ---
@@ -557,6 +623,8 @@ int main() {
     work_may_wait_for_the_run_loop();
     host_errors_become_status_bytes();
     writes_are_durable_for_a_driver_that_cannot_flush();
+    a_device_behind_an_iommu_takes_no_driver_that_does_not_know();
+    a_device_of_its_own_offers_no_access_platform();
     a_nic_moves_to_another_machine_with_what_waits();
     link_and_announcement_are_told();
     std::printf("%u passed, %u failed\n", passed, failed);
