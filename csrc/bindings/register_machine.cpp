@@ -289,6 +289,7 @@ void register_machine(py::module_& module) {
     unlocked("exits", &Machine::exits);
     unlocked("sbi_calls", &Machine::sbi_calls, "Calls by SBI extension.");
     unlocked("devices", &Machine::devices);
+    unlocked("describe", &Machine::describe);
     unlocked("take_marks", &Machine::take_marks, "Sections measured since the last call.");
     unlocked("state_hash", &Machine::state_hash, "Digest of all state.");
     unlocked("inspect", &Machine::inspect, "(section.field, value) of all integer state.");

@@ -43,6 +43,17 @@ void register_stats(py::module_& module) {
                       "Exits: loads and stores that reached a device.")
         .def_readonly("wfi", &HartStats::wfi, "Times that the hart waited for an interrupt.");
 
+    py::class_<BarDescription>(module, "BarDescription", "A base address register of a PCI function.")
+        .def_readonly("index", &BarDescription::index)
+        .def_readonly("kind", &BarDescription::kind, "e.g. ``64-bit prefetchable``.")
+        .def_readonly("size", &BarDescription::size, "Bytes.")
+        .def_readonly("base", &BarDescription::base, "Physical address; None while it decodes nothing.");
+
+    py::class_<QueueDescription>(module, "QueueDescription", "A queue between driver and device.")
+        .def_readonly("name", &QueueDescription::name)
+        .def_readonly("size", &QueueDescription::size, "Entries.")
+        .def_readonly("enabled", &QueueDescription::enabled);
+
     py::class_<DeviceInfo>(module, "DeviceInfo", "A device of the machine and what it counted.")
         .def_readonly("name", &DeviceInfo::name)
         .def_readonly("kind", &DeviceInfo::kind, "``platform``, ``pci`` or ``virtio-mmio``.")
@@ -50,6 +61,18 @@ void register_stats(py::module_& module) {
                       "Physical address of its registers; None while a BAR is unmapped.")
         .def_readonly("size", &DeviceInfo::size, "Bytes.")
         .def_readonly("interrupt", &DeviceInfo::interrupt, "e.g. ``plic 1``; empty when it has none.")
+        .def_property_readonly(
+            "address", [](const DeviceInfo& info) { return info.description.address; },
+            "On its bus, e.g. ``0000:00:01.0``; empty for a platform device.")
+        .def_property_readonly(
+            "identity", [](const DeviceInfo& info) { return info.description.identity; },
+            "By which drivers know it, e.g. ``8086:10d3`` or ``virtio 2``.")
+        .def_property_readonly("bars", [](const DeviceInfo& info) { return info.description.bars; })
+        .def_property_readonly("queues", [](const DeviceInfo& info) { return info.description.queues; })
+        .def_property_readonly(
+            "features", [](const DeviceInfo& info) { return info.description.features; },
+            "What the driver has accepted.")
+        .def_readonly("exits", &DeviceInfo::exits, "Guest accesses to its registers, all BARs together.")
         .def_property_readonly(
             "operations", [](const DeviceInfo& info) { return info.counters.operations; },
             "Requests, frames or console transfers completed.")

@@ -1,5 +1,8 @@
 #include "machine/board.h"
 
+#include <map>
+#include <utility>
+
 #include "base/error.h"
 #include "devices/virtio/block.h"
 #include "devices/virtio/console.h"
@@ -183,36 +186,51 @@ void Board::visit_state(StateVisitor& v) {
     entropy_.visit_state(v);
 }
 
-std::vector<DeviceInfo> Board::devices(const memory::AddressSpace& bus) const {
+std::vector<DeviceInfo> Board::devices(const memory::AddressSpace& bus, bool describe) const {
     std::vector<DeviceInfo> out;
-    const auto add = [&](const memory::MmioDevice& device, std::string kind, std::string interrupt) {
-        DeviceInfo info;
+    std::map<std::string, u64, std::less<>> exits;
+    if (describe) {
+        for (const memory::ExitCount& count : bus.exits()) exits[count.device] += count.reads + count.writes;
+    }
+    const auto add = [&](memory::MmioDevice& device, std::string kind, std::string interrupt) -> DeviceInfo& {
+        DeviceInfo& info = out.emplace_back();
         info.name = device.name();
         info.kind = std::move(kind);
         std::tie(info.base, info.size) = bus.region_of(device);
         info.interrupt = std::move(interrupt);
         if (const auto* counted = dynamic_cast<const CountedDevice*>(&device))
             info.counters = counted->counters().values();
-        out.push_back(std::move(info));
+        if (!describe) return info;
+        if (auto* described = dynamic_cast<DescribedDevice*>(&device)) described->describe(info.description);
+        info.exits = exits[info.name];
+        return info;
     };
     add(*test, "platform", "");
     add(*rtc, "platform", interrupts->describe(map::rtc_irq));
     add(*aclint, "platform", "");
-    for (const memory::MmioDevice* controller : interrupts->devices()) add(*controller, "platform", "");
+    for (memory::MmioDevice* controller : interrupts->devices()) add(*controller, "platform", "");
     add(*uart, "platform", interrupts->describe(map::uart_irq));
     for (unsigned slot = 0; slot < virtio.size(); ++slot) {
         add(*virtio[slot], "virtio-mmio", interrupts->describe(map::virtio_irq + slot));
     }
     add(*pcie, "platform", interrupts->describe(map::pcie_irq) + "-35");
+    const auto add_function = [&](hardware::PciDevice& function) {
+        auto* device = dynamic_cast<memory::MmioDevice*>(&function);
+        if (device == nullptr) return;
+        const bool paravirtual = dynamic_cast<virtio::VirtioPci*>(&function) != nullptr;
+        DeviceInfo& info = add(*device, paravirtual ? "virtio-pci" : "pci", "");
+        if (!describe) return;
+        const std::string virtio_identity = std::exchange(info.description.identity, {});
+        function.describe_function(info.description);
+        if (!virtio_identity.empty()) info.description.identity += ", " + virtio_identity;
+        info.interrupt = info.description.interrupt;
+        for (const memory::MmioDevice* target : function.bar_targets()) {
+            if (target != device) info.exits += exits[std::string(target->name())];
+        }
+    };
     {
         std::lock_guard lock(pcie->mutex());
-        pcie->for_each([&](hardware::PciDevice& function) {
-            if (dynamic_cast<virtio::VirtioPci*>(&function) != nullptr) {
-                add(dynamic_cast<memory::MmioDevice&>(function), "virtio-pci", "INTx or MSI-X");
-            } else if (auto* device = dynamic_cast<memory::MmioDevice*>(&function)) {
-                add(*device, "pci", "INTA or MSI");
-            }
-        });
+        pcie->for_each(add_function);
     }
     for (const auto& device : host_devices) add(*device, "host", "");
     return out;

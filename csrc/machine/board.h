@@ -51,7 +51,7 @@ class Board {
     std::vector<u8> device_tree(const MachineConfig& config, u64 initrd_base, u64 initrd_size);
 
     void visit_state(StateVisitor& v);
-    std::vector<DeviceInfo> devices(const memory::AddressSpace& bus) const;
+    std::vector<DeviceInfo> devices(const memory::AddressSpace& bus, bool describe = false) const;
     void pause();
     void resume();
 

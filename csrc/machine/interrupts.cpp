@@ -100,8 +100,8 @@ std::string Interrupts::describe(unsigned source) const {
     return std::string(kind_) + " " + std::to_string(source);
 }
 
-std::vector<const memory::MmioDevice*> Interrupts::devices() const {
-    std::vector<const memory::MmioDevice*> out;
+std::vector<memory::MmioDevice*> Interrupts::devices() const {
+    std::vector<memory::MmioDevice*> out;
     const auto add = [&](const auto& device) {
         if (device != nullptr) out.push_back(device.get());
     };

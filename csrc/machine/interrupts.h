@@ -35,7 +35,7 @@ class Interrupts final : private MessageSink {
     // "plic 10", for the inspector.
     std::string describe(unsigned source) const;
     // Each device with its kind, in the order of their addresses.
-    std::vector<const memory::MmioDevice*> devices() const;
+    std::vector<memory::MmioDevice*> devices() const;
     void describe_to(firmware::BoardDescription& board) const;
     void visit_state(StateVisitor& v);
 

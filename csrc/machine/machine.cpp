@@ -240,6 +240,9 @@ std::vector<std::pair<std::string, u64>> Machine::sbi_calls() const {
 std::vector<DeviceInfo> Machine::devices() const {
     return parts_->board->devices(parts_->bus);
 }
+std::vector<DeviceInfo> Machine::describe() const {
+    return parts_->board->devices(parts_->bus, true);
+}
 u64 Machine::instructions() const {
     return parts_->retired();
 }

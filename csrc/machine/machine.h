@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/counters.h"
+#include "base/description.h"
 #include "base/entropy.h"
 #include "base/interrupt.h"
 #include "devices/console_port.h"
@@ -123,6 +124,8 @@ struct DeviceInfo {
     u64 size = 0;
     std::string interrupt;            // "plic 1"
     DeviceCounters::Values counters;  // operations, bytes moved and copied, notifications, interrupts
+    DeviceDescription description;    // with `describe` only; its interrupt is merged into the one above
+    u64 exits = 0;                    // guest accesses to its registers, all its BARs together
 };
 
 // One measured section between the guest's mark-begin and mark-end (the vendor SBI extension 0x0A574952).
@@ -195,6 +198,8 @@ class Machine {
     std::vector<memory::ExitCount> exits() const;
     std::vector<std::pair<std::string, u64>> sbi_calls() const;  // by extension, e.g. {"TIME", 12}
     std::vector<DeviceInfo> devices() const;
+    // The same with addresses, BARs, queues, features and exits.
+    std::vector<DeviceInfo> describe() const;
     std::vector<Mark> take_marks();
     u64 instructions() const;  // retired by all harts
     u64 time_ns() const;       // guest time

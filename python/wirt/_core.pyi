@@ -7,7 +7,7 @@ import collections.abc
 import enum
 import typing
 import typing_extensions
-__all__: list[str] = ['BlockBackend', 'Bus', 'Console', 'ControlRegisters', 'DeviceInfo', 'DiskBus', 'DiskConfig', 'DisplayKind', 'EndPoint', 'ExitCount', 'FloatRegisters', 'Hart', 'HartStats', 'Image', 'Instruction', 'InstructionInfo', 'IntegerRegisters', 'InterruptControllers', 'InterruptLine', 'IommuKind', 'Machine', 'MachineConfig', 'MachineState', 'Mark', 'Memory', 'NetConfig', 'NicModel', 'Port', 'PortStats', 'Privilege', 'StopInfo', 'StopReason', 'Switch', 'VirtioTransport', 'VolatileCache', 'csrs', 'disassemble', 'float_register_names', 'instructions', 'interrupt_line', 'map_device', 'memory_disk', 'open_disk', 'register_names']
+__all__: list[str] = ['BarDescription', 'BlockBackend', 'Bus', 'Console', 'ControlRegisters', 'DeviceInfo', 'DiskBus', 'DiskConfig', 'DisplayKind', 'EndPoint', 'ExitCount', 'FloatRegisters', 'Hart', 'HartStats', 'Image', 'Instruction', 'InstructionInfo', 'IntegerRegisters', 'InterruptControllers', 'InterruptLine', 'IommuKind', 'Machine', 'MachineConfig', 'MachineState', 'Mark', 'Memory', 'NetConfig', 'NicModel', 'Port', 'PortStats', 'Privilege', 'QueueDescription', 'StopInfo', 'StopReason', 'Switch', 'VirtioTransport', 'VolatileCache', 'csrs', 'disassemble', 'float_register_names', 'instructions', 'interrupt_line', 'map_device', 'memory_disk', 'open_disk', 'register_names']
 class InstructionInfo:
     """
     One instruction of the tables that the hart executes.
@@ -128,11 +128,56 @@ class HartStats:
         """
         Times that the hart waited for an interrupt.
         """
+class BarDescription:
+    """
+    A base address register of a PCI function.
+    """
+    @property
+    def base(self) -> int | None:
+        """
+        Physical address; None while it decodes nothing.
+        """
+    @property
+    def index(self) -> int:
+        ...
+    @property
+    def kind(self) -> str:
+        """
+        e.g. ``64-bit prefetchable``.
+        """
+    @property
+    def size(self) -> int:
+        """
+        Bytes.
+        """
+class QueueDescription:
+    """
+    A queue between driver and device.
+    """
+    @property
+    def enabled(self) -> bool:
+        ...
+    @property
+    def name(self) -> str:
+        ...
+    @property
+    def size(self) -> int:
+        """
+        Entries.
+        """
 class DeviceInfo:
     """
     A device of the machine and what it counted.
     """
     def __repr__(self) -> str:
+        ...
+    @property
+    def address(self) -> str:
+        """
+        On its bus, e.g. ``0000:00:01.0``; empty for a platform device.
+        """
+    @property
+    def bars(self) -> list[BarDescription]:
         ...
     @property
     def base(self) -> int | None:
@@ -148,6 +193,21 @@ class DeviceInfo:
     def bytes_moved(self) -> int:
         """
         Payload between the guest and what stands behind the device.
+        """
+    @property
+    def exits(self) -> int:
+        """
+        Guest accesses to its registers, all BARs together.
+        """
+    @property
+    def features(self) -> list[str]:
+        """
+        What the driver has accepted.
+        """
+    @property
+    def identity(self) -> str:
+        """
+        By which drivers know it, e.g. ``8086:10d3`` or ``virtio 2``.
         """
     @property
     def interrupt(self) -> str:
@@ -177,6 +237,9 @@ class DeviceInfo:
         """
         Requests, frames or console transfers completed.
         """
+    @property
+    def queues(self) -> list[QueueDescription]:
+        ...
     @property
     def size(self) -> int:
         """
@@ -686,6 +749,8 @@ class Machine:
         """
         Ends everything; idempotent.
         """
+    def describe(self) -> list[DeviceInfo]:
+        ...
     def devices(self) -> list[DeviceInfo]:
         ...
     def exits(self) -> list[ExitCount]:

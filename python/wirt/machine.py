@@ -267,11 +267,11 @@ class Machine:
         return self._core.dtb
 
     @property
-    def devices(self) -> list[_stats.DeviceStats]:
-        """The devices, where they are, and what they counted."""
-        from wirt.stats import collect_devices
+    def devices(self) -> list[_stats.DeviceInfo]:
+        """The devices: where they are, how the guest has set them up, and what they counted."""
+        from wirt.stats import collect_descriptions
 
-        return collect_devices(self._core.devices())
+        return collect_descriptions(self._core.describe())
 
     def map_device(self, base: int, size: int, device: Device) -> None:
         """Puts a Python device at a physical address; before :meth:`start`.

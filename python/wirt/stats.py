@@ -8,7 +8,7 @@ from typing import Any
 
 from wirt import _core
 
-__all__ = ["DeviceStats", "Exit", "HartStats", "Mark", "Stats"]
+__all__ = ["Bar", "DeviceInfo", "DeviceStats", "Exit", "HartStats", "Mark", "Queue", "Stats"]
 
 
 class _Fields(Mapping[str, Any]):
@@ -104,7 +104,7 @@ class DeviceStats(_Fields):
 
     Attributes:
         name: e.g. ``virtio-blk0``.
-        kind: ``platform``, ``pci`` or ``virtio-mmio``.
+        kind: ``platform``, ``pci``, ``virtio-pci``, ``virtio-mmio`` or ``host``.
         base: physical address of its registers; None while a BAR is unmapped.
         size: of its registers, bytes.
         interrupt: e.g. ``plic 1``; empty when it has none.
@@ -125,6 +125,59 @@ class DeviceStats(_Fields):
     bytes_copied: int
     notifications: int
     interrupts: int
+
+
+@dataclass(frozen=True)
+class Bar(_Fields):
+    """A base address register of a PCI function.
+
+    Attributes:
+        index: 0 to 5.
+        kind: ``32-bit``, ``64-bit``, ``64-bit prefetchable`` or ``I/O``.
+        size: bytes.
+        base: physical address; None while it decodes nothing.
+    """
+
+    index: int
+    kind: str
+    size: int
+    base: int | None
+
+
+@dataclass(frozen=True)
+class Queue(_Fields):
+    """A queue between a driver and a device.
+
+    Attributes:
+        name: its number, or what the device calls it.
+        size: entries.
+        enabled: the driver has set it up.
+    """
+
+    name: str
+    size: int
+    enabled: bool
+
+
+@dataclass(frozen=True)
+class DeviceInfo(DeviceStats):
+    """A device of the machine: what it is, how the guest has set it up, and what it counted.
+
+    Attributes:
+        address: on its bus, e.g. ``0000:00:01.0``; empty for a platform device.
+        identity: by which drivers know it, e.g. ``8086:10d3`` or ``virtio 2``.
+        bars: of a PCI function.
+        queues: those that it has.
+        features: that the driver has accepted, by the specification's names.
+        exits: guest accesses to its registers, all BARs together.
+    """
+
+    address: str
+    identity: str
+    bars: list[Bar]
+    queues: list[Queue]
+    features: list[str]
+    exits: int
 
 
 @dataclass(frozen=True)
@@ -192,6 +245,23 @@ def collect_devices(infos: list[_core.DeviceInfo]) -> list[DeviceStats]:
     """The core's devices as ours."""
     names = [field.name for field in fields(DeviceStats)]
     return [DeviceStats(**{name: getattr(info, name) for name in names}) for info in infos]
+
+
+def collect_descriptions(infos: list[_core.DeviceInfo]) -> list[DeviceInfo]:
+    """The core's descriptions as ours."""
+    names = [field.name for field in fields(DeviceStats)]
+    return [
+        DeviceInfo(
+            **{name: getattr(info, name) for name in names},
+            address=info.address,
+            identity=info.identity,
+            bars=[Bar(bar.index, bar.kind, bar.size, bar.base) for bar in info.bars],
+            queues=[Queue(queue.name, queue.size, queue.enabled) for queue in info.queues],
+            features=list(info.features),
+            exits=info.exits,
+        )
+        for info in infos
+    ]
 
 
 def collect_marks(marks: list[_core.Mark]) -> list[Mark]:

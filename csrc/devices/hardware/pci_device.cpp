@@ -1,5 +1,6 @@
 #include "devices/hardware/pci_device.h"
 
+#include <cstdio>
 #include <cstring>
 
 #include "base/bits.h"
@@ -255,6 +256,35 @@ void PciDevice::drive_pin(unsigned pin, bool level) {
 memory::DmaView PciDevice::dma() {
     if (bus_ == nullptr) throw StateError("a PCI function has no memory to reach before it is plugged in");
     return memory::DmaView(bus_->ram(), &gate_);
+}
+
+void PciDevice::describe_function(DeviceDescription& out) const {
+    static constexpr const char* kinds[] = {"I/O", "32-bit", "64-bit", "64-bit prefetchable"};
+    const u16 id = bus_ != nullptr ? requester_id() : 0;
+    std::lock_guard lock(config_mutex_);
+    char text[32];
+    std::snprintf(text, sizeof text, "0000:%02x:%02x.%x", id >> 8, id >> 3 & 31, id & 7);
+    out.address = text;
+    std::snprintf(text, sizeof text, "%04x:%04x", load(vendor_id, 2), load(device_id, 2));
+    out.identity = text;
+    for (unsigned index = 0; index < bar_count; ++index) {
+        const Bar& bar = bars_[index];
+        if (bar.target == nullptr) continue;
+        out.bars.push_back({index, kinds[static_cast<unsigned>(bar.kind)], bar.size, bar.decoded});
+    }
+    const u32 pin = load(interrupt_pin, 1);
+    if (msix_enabled()) {
+        unsigned unmasked = 0;
+        for (unsigned vector = 0; vector < msix_region_->vectors(); ++vector) {
+            unmasked += msix_region_->masked(vector) ? 0 : 1;
+        }
+        out.interrupt = "MSI-X, " + std::to_string(unmasked) + " of " +
+                        std::to_string(msix_region_->vectors()) + " unmasked";
+    } else if (msi_enabled()) {
+        out.interrupt = "MSI";
+    } else if (pin != 0) {
+        out.interrupt = std::string("INT") + static_cast<char>('A' + pin - 1);
+    }
 }
 
 }  // namespace wirt::devices::hardware

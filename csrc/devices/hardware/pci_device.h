@@ -18,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include "base/description.h"
 #include "base/interrupt.h"
 #include "memory/dma.h"
 #include "memory/mmio.h"
@@ -103,6 +104,8 @@ class PciDevice {
     bool masters_bus() const;
     // Bus, device and function as the guest numbered them (PCI Express 2.2.4.2).
     u16 requester_id() const;
+    // Address, identity, BARs, and how it interrupts: "MSI-X, 3 of 5 unmasked", "MSI", "INTA".
+    void describe_function(DeviceDescription& out) const;
 
   protected:
     // --- the device's side, while it is being built ---

@@ -106,6 +106,16 @@ VirtioBlock::VirtioBlock(std::string name, std::shared_ptr<storage::BlockBackend
     config_[config_writeback] = 1;
 }
 
+std::span<const FeatureName> VirtioBlock::feature_names() const {
+    static constexpr FeatureName names[] = {
+        {feature_size_max, "SIZE_MAX"},         {feature_seg_max, "SEG_MAX"}, {feature_ro, "RO"},
+        {feature_blk_size, "BLK_SIZE"},         {feature_flush, "FLUSH"},     {feature_topology, "TOPOLOGY"},
+        {feature_config_wce, "CONFIG_WCE"},     {feature_mq, "MQ"},           {feature_discard, "DISCARD"},
+        {feature_write_zeroes, "WRITE_ZEROES"},
+    };
+    return names;
+}
+
 u64 VirtioBlock::features() const {
     u64 features = feature_size_max | feature_seg_max | feature_blk_size | feature_flush | feature_topology |
                    feature_config_wce;

@@ -30,6 +30,7 @@ class VirtioBlock final : public VirtioDevice {
 
     u32 device_id() const override { return 2; }
     u64 features() const override;
+    std::span<const FeatureName> feature_names() const override;
     unsigned queue_count() const override { return options_.queues; }
     u16 queue_size_max(unsigned) const override { return options_.queue_size; }
     std::span<const u8> config() override { return config_; }

@@ -47,6 +47,14 @@ VirtioConsole::~VirtioConsole() {
     shutdown();
 }
 
+std::span<const FeatureName> VirtioConsole::feature_names() const {
+    static constexpr FeatureName names[] = {
+        {feature_size, "SIZE"},
+        {feature_emerg_write, "EMERG_WRITE"},
+    };
+    return names;
+}
+
 u64 VirtioConsole::features() const {
     return feature_size | feature_emerg_write;
 }

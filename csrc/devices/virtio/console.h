@@ -18,6 +18,7 @@ class VirtioConsole final : public VirtioDevice {
 
     u32 device_id() const override { return 3; }
     u64 features() const override;
+    std::span<const FeatureName> feature_names() const override;
     unsigned queue_count() const override { return 2; }
     std::span<const u8> config() override { return config_; }
     void write_config(u64 offset, std::span<const u8> bytes) override;

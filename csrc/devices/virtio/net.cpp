@@ -181,6 +181,34 @@ u64 VirtioNet::features() const {
     return features;
 }
 
+std::span<const FeatureName> VirtioNet::feature_names() const {
+    static constexpr FeatureName names[] = {
+        {feature_csum, "CSUM"},
+        {feature_guest_csum, "GUEST_CSUM"},
+        {feature_ctrl_guest_offloads, "CTRL_GUEST_OFFLOADS"},
+        {feature_mtu, "MTU"},
+        {feature_mac, "MAC"},
+        {feature_guest_tso4, "GUEST_TSO4"},
+        {feature_guest_tso6, "GUEST_TSO6"},
+        {feature_guest_ecn, "GUEST_ECN"},
+        {feature_guest_ufo, "GUEST_UFO"},
+        {feature_host_tso4, "HOST_TSO4"},
+        {feature_host_tso6, "HOST_TSO6"},
+        {feature_host_ecn, "HOST_ECN"},
+        {feature_host_ufo, "HOST_UFO"},
+        {feature_mrg_rxbuf, "MRG_RXBUF"},
+        {feature_status, "STATUS"},
+        {feature_ctrl_vq, "CTRL_VQ"},
+        {feature_ctrl_rx, "CTRL_RX"},
+        {feature_ctrl_vlan, "CTRL_VLAN"},
+        {feature_ctrl_rx_extra, "CTRL_RX_EXTRA"},
+        {feature_guest_announce, "GUEST_ANNOUNCE"},
+        {feature_mq, "MQ"},
+        {feature_ctrl_mac_addr, "CTRL_MAC_ADDR"},
+    };
+    return names;
+}
+
 bool VirtioNet::accepts(u64 features) const {
     return std::all_of(std::begin(requirements), std::end(requirements), [features](const Requirement& r) {
         return !(features & r.feature) || (features & r.any_of);

@@ -31,6 +31,7 @@ class VirtioNet final : public VirtioDevice {
 
     u32 device_id() const override { return 1; }
     u64 features() const override;
+    std::span<const FeatureName> feature_names() const override;
     bool accepts(u64 features) const override;
     unsigned queue_count() const override { return 2 * options_.queue_pairs + 1; }
     u16 queue_size_max(unsigned) const override { return options_.queue_size; }

@@ -331,6 +331,35 @@ bool VirtioCore::request_notifications(unsigned queue) {
     return has_queue(queue) && queues_[queue].ring->request_notifications();
 }
 
+// --- description ---
+
+void VirtioCore::describe(DeviceDescription& out) const {
+    static constexpr FeatureName of_the_ring[] = {
+        {feature_indirect_desc, "INDIRECT_DESC"}, {feature_event_idx, "EVENT_IDX"},
+        {feature_version_1, "VERSION_1"},         {feature_access_platform, "ACCESS_PLATFORM"},
+        {feature_ring_packed, "RING_PACKED"},     {feature_notification_data, "NOTIFICATION_DATA"},
+        {feature_ring_reset, "RING_RESET"},
+    };
+    out.identity = "virtio " + std::to_string(device_.device_id());
+    for (unsigned i = 0; i < queue_count(); ++i) {
+        out.queues.push_back({std::to_string(i), queues_[i].config.size, queues_[i].ring != nullptr});
+    }
+    if ((status_ & status_features_ok) == 0) return;
+    u64 left = accepted_;
+    const auto name = [&](std::span<const FeatureName> names) {
+        for (const FeatureName& feature : names) {
+            if ((left & feature.bit) == 0) continue;
+            out.features.emplace_back(feature.name);
+            left &= ~feature.bit;
+        }
+    };
+    name(device_.feature_names());
+    name(of_the_ring);
+    for (unsigned bit = 0; bit < 64; ++bit) {
+        if ((left >> bit & 1) != 0) out.features.push_back(std::to_string(bit));
+    }
+}
+
 // --- state ---
 
 void VirtioCore::visit_state(StateVisitor& v) {

@@ -22,6 +22,7 @@
 #include <span>
 #include <vector>
 
+#include "base/description.h"
 #include "devices/virtio/virtqueue.h"
 
 namespace wirt::devices::virtio {
@@ -99,6 +100,8 @@ class VirtioCore {
     void notify(unsigned queue);
     u64 read_config(u64 offset, unsigned size) const;
     void write_config(u64 offset, unsigned size, u64 value);
+    // Identity, queues, and the features that the driver accepted.
+    void describe(DeviceDescription& out) const;
     u32 config_generation() const { return config_generation_; }
     // Power-on or function-level reset: it waits for what is in flight as long as a driver would.
     void power_on_reset();

@@ -13,10 +13,17 @@
 #include <string_view>
 
 #include "base/counters.h"
+#include "base/description.h"
 #include "base/executor.h"
 #include "devices/virtio/virtio_core.h"
 
 namespace wirt::devices::virtio {
+
+// A feature bit and what the specification calls it, without the prefix VIRTIO_x_F_.
+struct FeatureName {
+    u64 bit;
+    const char* name;
+};
 
 class VirtioDevice {
   public:
@@ -32,6 +39,8 @@ class VirtioDevice {
     virtual u32 device_id() const = 0;  // chapter 5
     // The device's own feature bits; the core adds those of the ring and VERSION_1.
     virtual u64 features() const = 0;
+    // For the inspector; bits that are not named show as numbers.
+    virtual std::span<const FeatureName> feature_names() const { return {}; }
     // Whether a subset of the offered features is consistent (2.2.1).
     virtual bool accepts(u64 features) const {
         (void)features;

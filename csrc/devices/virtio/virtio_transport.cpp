@@ -23,6 +23,11 @@ const DeviceCounters& VirtioTransport::counters() const {
     return device_ ? device_->counters() : no_counters;
 }
 
+void VirtioTransport::describe(DeviceDescription& out) {
+    std::lock_guard lock(mutex_);
+    if (core_) core_->describe(out);
+}
+
 void VirtioTransport::shutdown() {
     if (!device_) return;
     device_->shutdown();

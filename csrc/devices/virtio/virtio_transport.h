@@ -5,15 +5,17 @@
 #include <string>
 
 #include "base/counters.h"
+#include "base/description.h"
 #include "devices/virtio/virtio_device.h"
 
 namespace wirt::devices::virtio {
 
-class VirtioTransport : public CountedDevice, protected TransportServices {
+class VirtioTransport : public CountedDevice, public DescribedDevice, protected TransportServices {
   public:
     ~VirtioTransport() override;
 
     const DeviceCounters& counters() const override;
+    void describe(DeviceDescription& out) override;
 
     // Brings the queues to rest: returns when nothing is in flight. Not to be called with the mutex held.
     void pause();
