@@ -92,6 +92,47 @@ def test_pcie_interrupts_are_swizzled(tree: Node):
     ]
 
 
+@pytest.mark.parametrize(("firmware", "causes"), [(False, [9]), (True, [11, 9])])
+@pytest.mark.parametrize("interrupts", ["aplic", "aia"])
+def test_the_advanced_interrupt_architecture(interrupts: str, firmware: bool, causes: list[int]):
+    image = {"firmware": JUMP_TO_ITSELF} if firmware else {"kernel": KERNEL}
+    aia = interrupts == "aia"
+    with wirt.Machine(**image, memory="64M", cpus=HARTS, interrupts=interrupts, guest_files=2 if aia else 0) as vm:
+        tree = parse_dtb(vm.dtb)
+    harts = [tree["cpus"][f"cpu@{hart}"]["interrupt-controller"].cells("phandle")[0] for hart in range(HARTS)]
+    levels = {11: ("c000000", "24000000"), 9: ("d000000", "28000000")}
+    soc = tree["soc"]
+    controllers = {node.name for node in soc.children if node.name.startswith(("interrupt-controller", "plic"))}
+    assert controllers == {f"interrupt-controller@{levels[cause][i]}" for cause in causes for i in range(1 + aia)}
+
+    for cause in causes:
+        aplic, imsic = (f"interrupt-controller@{address}" for address in levels[cause])
+        domain = soc[aplic]
+        assert domain.text("compatible") == "riscv,aplic"
+        assert domain.cells("riscv,num-sources") == [96]
+        wired = [cell for hart in harts for cell in (hart, cause)]
+        if aia:
+            files = soc[imsic]
+            assert files.text("compatible") == "riscv,imsics"
+            assert files.cells("interrupts-extended") == wired
+            assert files.cells("riscv,num-ids") == [255]
+            assert files.cells("reg")[3] == 0x1000 * HARTS * (4 if cause == 9 else 1)
+            assert domain.cells("msi-parent") == files.cells("phandle")
+        else:
+            assert domain.cells("interrupts-extended") == wired
+    supervisor = soc_phandle(tree, "interrupt-controller@d000000")
+    if firmware:
+        assert soc["interrupt-controller@c000000"].cells("riscv,delegation") == [supervisor, 1, 96]
+        assert soc["interrupt-controller@c000000"].cells("riscv,children") == [supervisor]
+    # Level-high (4) at the supervisor domain.
+    assert soc["serial@10000000"].cells("interrupts") == [10, 4]
+    assert soc["serial@10000000"].cells("interrupt-parent") == [supervisor]
+    pci = soc["pci@30000000"]
+    assert pci.cells("interrupt-map")[:7] == [0, 0, 0, 1, supervisor, 32, 4]
+    assert ("msi-parent" in pci.properties) == aia
+    assert ("smaia" in tree["cpus/cpu@0"].texts("riscv,isa-extensions")) == aia
+
+
 def test_poweroff_and_reboot_write_the_test_device(tree: Node):
     test = soc_phandle(tree, "test@100000")
     assert tree["poweroff"].cells("regmap") == tree["reboot"].cells("regmap") == [test]

@@ -96,6 +96,35 @@ def test_boots_to_a_shell_with_disks_that_keep_what_is_written(
         assert vm.stop_reason == "poweroff"
 
 
+def test_the_advanced_interrupt_architecture_carries_every_interrupt(debian: Guest) -> None:
+    content = os.urandom(4 << 20)
+    disks = [wirt.Disk.memory("16M"), wirt.Disk.memory("16M", "virtio-pci"), wirt.Disk.memory("16M", "ahci")]
+    disks[2].write(0, content)
+    with machine(debian, cpus=4, disks=disks, interrupts="aia", guest_files=1) as vm:
+        vm.start()
+        shell = shell_of(vm)
+        assert "providing IPIs using interrupt 1" in shell.check("dmesg | grep imsic")
+        assert "forwarded to MSI base" in shell.check("dmesg | grep aplic")
+
+        for copy in ("vda", "vdb"):
+            shell.check(f"dd if=/dev/sda of=/dev/{copy} bs=4k count=1024 iflag=direct oflag=direct")
+        assert all(disk.read(0, len(content)) == content for disk in disks)
+
+        # Wires through the APLIC, PCI functions by messages of their own, harts to one another by the files.
+        interrupts = shell.check("cat /proc/interrupts")
+        for controller, device in (("APLIC-MSI-", "ttyS0"), ("APLIC-MSI-", r"virtio\d"), ("PCI-MSI-", "ahci")):
+            assert re.search(rf" {controller}.* {device}", interrupts), interrupts
+        assert re.search(r" PCI-MSIX-.* virtio\d-req\.0", interrupts), interrupts
+        stats = vm.stats()
+        written = {count.cause for count in stats.exits if count.device == "imsic-s" and count.writes}
+        assert {f"seteipnum_le[{hart}]" for hart in range(4)} <= written
+        assert stats.sbi_calls.get("IPI", 0) == 0
+
+        assert kernel_warnings(shell) == ""
+        vm.console.send("poweroff\n")
+        assert vm.wait(60)
+
+
 def test_two_guests_reach_each_other_through_the_switch(debian: Guest) -> None:
     lan = wirt.Switch()
     size = 16 << 20

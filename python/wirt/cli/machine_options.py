@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar
 
 import click
 
@@ -34,6 +34,7 @@ class MachineOptions(TypedDict):
     cpus: int
     disk: tuple[str, ...]
     net: bool
+    interrupts: Literal["plic", "aplic", "aia"]
     deterministic: bool
     seed: int
 
@@ -59,6 +60,13 @@ def machine_options(function: _F) -> _F:
             "memory=SIZE in place of a file is an empty disk in memory.",
         ),
         click.option("--net", is_flag=True, help="A network card on a network of its own."),
+        click.option(
+            "--interrupts",
+            type=click.Choice(["plic", "aplic", "aia"]),
+            default="plic",
+            show_default=True,
+            help="Interrupt controllers: PLIC, APLIC, or APLIC and IMSIC.",
+        ),
         click.option("--deterministic", is_flag=True, help="Time is the instruction count; runs repeat bit for bit."),
         click.option("--seed", default=0, show_default=True, help="Entropy of a deterministic machine."),
     )
@@ -84,6 +92,7 @@ def build_machine(options: MachineOptions) -> Machine:
         cpus=options["cpus"],
         disks=[parse_disk(text) for text in options["disk"]],
         nets=[Switch().port()] if options["net"] else [],
+        interrupts=options["interrupts"],
         deterministic=options["deterministic"],
         seed=options["seed"],
     )
