@@ -10,6 +10,7 @@ ThreadExecutor::~ThreadExecutor() {
     {
         std::lock_guard lock(mutex_);
         stop_ = true;
+        wanted_.store(true, std::memory_order_relaxed);
     }
     wake_.notify_all();
     thread_.join();
@@ -19,7 +20,9 @@ void ThreadExecutor::post(Task task) {
     {
         std::lock_guard lock(mutex_);
         tasks_.push_back(std::move(task));
+        wanted_.store(true, std::memory_order_relaxed);
     }
+    // Costs nothing where the thread is at work, or looks for some.
     wake_.notify_one();
 }
 
@@ -31,7 +34,16 @@ void ThreadExecutor::drain() {
 void ThreadExecutor::run() {
     std::unique_lock lock(mutex_);
     for (;;) {
-        wake_.wait(lock, [this] { return stop_ || !tasks_.empty(); });
+        if (!stop_ && tasks_.empty()) {
+            wanted_.store(false, std::memory_order_relaxed);
+            lock.unlock();
+            const bool found = window_.poll([this] { return wanted_.load(std::memory_order_relaxed); });
+            lock.lock();
+            if (!found) {
+                wake_.wait(lock, [this] { return stop_ || !tasks_.empty(); });
+                window_.slept();
+            }
+        }
         // Tasks left at destruction still run: each may hold a guest's write that was acknowledged.
         if (tasks_.empty()) return;
         Task task = std::move(tasks_.front());

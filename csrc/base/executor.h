@@ -2,12 +2,14 @@
 // task takes the device's mutex for the moments in which it touches device state.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <functional>
 #include <mutex>
 #include <thread>
 
+#include "base/poll_window.h"
 #include "base/types.h"
 
 namespace wirt {
@@ -40,8 +42,10 @@ class ThreadExecutor final : public Executor {
     std::condition_variable wake_;
     std::condition_variable idle_;
     std::deque<Task> tasks_;
+    std::atomic<bool> wanted_{false};  // a task waits, or it is time to stop; changed with the mutex held
     bool busy_ = false;
     bool stop_ = false;
+    PollWindow window_;
     std::thread thread_;
 };
 

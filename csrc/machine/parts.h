@@ -22,6 +22,7 @@ struct HartSlot {
     std::atomic<bool> executing{false};  // inside Hart::run
     std::atomic<firmware::HartState> state{firmware::HartState::stopped};
     bool waiting = false;  // deterministic mode: in WFI
+    PollWindow window;     // of its own thread
 };
 
 struct Machine::Parts final : riscv::HartEnvironment, firmware::SbiPlatform, InterruptSink {

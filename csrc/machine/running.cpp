@@ -157,9 +157,10 @@ void Machine::Parts::visit_state(StateVisitor& v) {
 // ---------------------------------------------------------------- a thread a hart
 
 void Machine::Parts::park(HartSlot& slot) {
+    const auto awake = [&] { return !running || slot.hart->has_events() || slot.hart->wakeup_pending(); };
+    if (slot.window.poll(awake)) return;
     std::unique_lock lock(slot.mutex);
     slot.parked.store(true, std::memory_order_seq_cst);
-    const auto awake = [&] { return !running || slot.hart->has_events() || slot.hart->wakeup_pending(); };
     while (!awake()) {
         const u64 deadline = next_deadline_ticks(slot, slot.hart->id());
         const u64 now = clock.ticks();
@@ -174,6 +175,7 @@ void Machine::Parts::park(HartSlot& slot) {
         }
     }
     slot.parked.store(false, std::memory_order_seq_cst);
+    slot.window.slept();
 }
 
 void Machine::Parts::hart_main(unsigned index) {
