@@ -1,6 +1,8 @@
 // Guest RAM as a Python buffer and by physical address, and the bus with its devices.
 #include "bindings/memory.h"
 
+#include <pybind11/stl.h>
+
 #include <cstdio>
 
 #include "base/error.h"
@@ -113,6 +115,53 @@ void bus_write(const Bus& bus, u64 address, unsigned size, u64 value) {
     }
 }
 
+// A copy, since a device may be unplugged while it is looked at.
+struct RegisterInfo {
+    std::string name;
+    u64 offset;
+    u64 width;
+    const char* access;
+    u64 reset;
+    std::string cite;
+};
+
+struct RegionInfo {
+    std::string device;
+    std::optional<u64> base;
+    u64 size;
+    std::vector<RegisterInfo> registers;
+};
+
+const char* access_name(memory::RegisterAccess access) {
+    using enum memory::RegisterAccess;
+    switch (access) {
+        case ro:
+            return "ro";
+        case rw:
+            return "rw";
+        case wo:
+            return "wo";
+        case rc:
+            return "rc";
+        case w1c:
+            return "w1c";
+    }
+    return "";
+}
+
+std::vector<RegionInfo> regions(const Bus& bus) {
+    memory::AddressSpace& space = bus.handle->machine.bus();
+    std::vector<RegionInfo> all;
+    for (const memory::MmioDevice* device : space.devices()) {
+        const auto [base, size] = space.region_of(*device);
+        RegionInfo region{std::string(device->name()), base, size, {}};
+        for (const memory::Register& r : device->registers())
+            region.registers.push_back({r.name, r.offset, r.width, access_name(r.access), r.reset, r.cite});
+        all.push_back(std::move(region));
+    }
+    return all;
+}
+
 }  // namespace
 
 void register_memory(py::module_& module) {
@@ -133,11 +182,29 @@ void register_memory(py::module_& module) {
         .def("__setitem__", &set_slice, py::arg("addresses"), py::arg("value"))
         .def("__setitem__", &set_byte, py::arg("address"), py::arg("value"));
 
+    py::class_<RegisterInfo>(module, "Register",
+                             "A register of a device, from the table that the device works by.")
+        .def_readonly("name", &RegisterInfo::name, "As its specification calls it.")
+        .def_readonly("offset", &RegisterInfo::offset, "Bytes from the start of the region.")
+        .def_readonly("width", &RegisterInfo::width, "Bytes; more than 8 for an array of registers.")
+        .def_readonly("access", &RegisterInfo::access,
+                      "``ro``, ``rw``, ``wo``, ``rc`` (read clears) or ``w1c`` (write one clears).")
+        .def_readonly("reset", &RegisterInfo::reset, "Value at power-on.")
+        .def_readonly("cite", &RegisterInfo::cite, "Specification and section.");
+
+    py::class_<RegionInfo>(module, "Region", "A range of physical addresses at which a device answers.")
+        .def_readonly("device", &RegionInfo::device, "The device's name.")
+        .def_readonly("base", &RegionInfo::base, "Physical address; None while a BAR is unmapped.")
+        .def_readonly("size", &RegionInfo::size, "Bytes.")
+        .def_readonly("registers", &RegionInfo::registers, "By offset.");
+
     py::class_<Bus>(module, "Bus", "The physical address space as a hart sees it: RAM and device registers.")
         .def("read", &bus_read, py::arg("address"), py::arg("size"), py::call_guard<py::gil_scoped_release>(),
              "An aligned access of 1, 2, 4 or 8 bytes, with the side effects that it has for a device.")
         .def("write", &bus_write, py::arg("address"), py::arg("size"), py::arg("value"),
-             py::call_guard<py::gil_scoped_release>(), "The same for a store.");
+             py::call_guard<py::gil_scoped_release>(), "The same for a store.")
+        .def("regions", &regions, py::call_guard<py::gil_scoped_release>(),
+             "All devices' regions, with their registers; not while one is being detached.");
 }
 
 }  // namespace wirt::bindings

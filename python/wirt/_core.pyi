@@ -7,7 +7,7 @@ import collections.abc
 import enum
 import typing
 import typing_extensions
-__all__: list[str] = ['BarDescription', 'BlockBackend', 'Bus', 'Console', 'ControlRegisters', 'DeviceInfo', 'DiskBus', 'DiskConfig', 'DisplayKind', 'EndPoint', 'ExitCount', 'FloatRegisters', 'Hart', 'HartStats', 'Image', 'Instruction', 'InstructionInfo', 'IntegerRegisters', 'InterruptControllers', 'InterruptLine', 'IommuKind', 'Machine', 'MachineConfig', 'MachineState', 'Mark', 'Memory', 'NetConfig', 'NicModel', 'Port', 'PortStats', 'Privilege', 'QueueDescription', 'StopInfo', 'StopReason', 'Switch', 'VirtioTransport', 'VolatileCache', 'csrs', 'disassemble', 'float_register_names', 'instructions', 'interrupt_line', 'map_device', 'memory_disk', 'open_disk', 'register_names']
+__all__: list[str] = ['BarDescription', 'BlockBackend', 'Bus', 'Console', 'ControlRegisters', 'DeviceInfo', 'DiskBus', 'DiskConfig', 'DisplayKind', 'EndPoint', 'ExitCount', 'FloatRegisters', 'Hart', 'HartStats', 'Image', 'Instruction', 'InstructionInfo', 'IntegerRegisters', 'InterruptControllers', 'InterruptLine', 'IommuKind', 'Machine', 'MachineConfig', 'MachineState', 'Mark', 'Memory', 'NetConfig', 'NicModel', 'Port', 'PortStats', 'Privilege', 'QueueDescription', 'Region', 'Register', 'StopInfo', 'StopReason', 'Switch', 'VirtioTransport', 'VolatileCache', 'csrs', 'disassemble', 'float_register_names', 'instructions', 'interrupt_line', 'map_device', 'memory_disk', 'open_disk', 'register_names']
 class InstructionInfo:
     """
     One instruction of the tables that the hart executes.
@@ -424,6 +424,64 @@ class Memory:
         """
         Physical address of the first byte.
         """
+class Register:
+    """
+    A register of a device, from the table that the device works by.
+    """
+    @property
+    def access(self) -> str:
+        """
+        ``ro``, ``rw``, ``wo``, ``rc`` (read clears) or ``w1c`` (write one clears).
+        """
+    @property
+    def cite(self) -> str:
+        """
+        Specification and section.
+        """
+    @property
+    def name(self) -> str:
+        """
+        As its specification calls it.
+        """
+    @property
+    def offset(self) -> int:
+        """
+        Bytes from the start of the region.
+        """
+    @property
+    def reset(self) -> int:
+        """
+        Value at power-on.
+        """
+    @property
+    def width(self) -> int:
+        """
+        Bytes; more than 8 for an array of registers.
+        """
+class Region:
+    """
+    A range of physical addresses at which a device answers.
+    """
+    @property
+    def base(self) -> int | None:
+        """
+        Physical address; None while a BAR is unmapped.
+        """
+    @property
+    def device(self) -> str:
+        """
+        The device's name.
+        """
+    @property
+    def registers(self) -> list[Register]:
+        """
+        By offset.
+        """
+    @property
+    def size(self) -> int:
+        """
+        Bytes.
+        """
 class Bus:
     """
     The physical address space as a hart sees it: RAM and device registers.
@@ -431,6 +489,10 @@ class Bus:
     def read(self, address: typing.SupportsIndex, size: typing.SupportsIndex) -> int:
         """
         An aligned access of 1, 2, 4 or 8 bytes, with the side effects that it has for a device.
+        """
+    def regions(self) -> list[Region]:
+        """
+        All devices' regions, with their registers; not while one is being detached.
         """
     def write(self, address: typing.SupportsIndex, size: typing.SupportsIndex, value: typing.SupportsIndex) -> None:
         """

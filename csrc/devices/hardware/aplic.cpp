@@ -334,8 +334,8 @@ u32 Aplic::read_word(u32 offset) {
     const u32 in_page = offset % 0x1000 / 4;
     if (offset < 0x1000) return in_page < source_count ? sourcecfg_[in_page] : 0;
     if (offset > target) return in_page < source_count ? target_[in_page] : 0;
-    if (has_msi_registers() && offset >= mmsiaddrcfg && offset < setip)
-        return msiaddrcfg_[(offset - mmsiaddrcfg) / 4 % 4];
+    if (has_msi_registers() && offset >= mmsiaddrcfg && offset < mmsiaddrcfg + 16)
+        return msiaddrcfg_[(offset - mmsiaddrcfg) / 4];
     const u32 word = offset % 0x100 / 4;
     if (word >= word_count) return 0;
     switch (offset & ~0xffu) {
