@@ -35,7 +35,9 @@ void register_network(py::module_& module) {
     using ReleaseGil = py::call_guard<py::gil_scoped_release>;
     using network::PortStats;
 
-    py::class_<Port, std::shared_ptr<Port>>(module, "Port", "One end of a cable, for a machine's NIC.");
+    py::class_<Port, std::shared_ptr<Port>>(module, "Port", "One end of a cable, for a machine's NIC.")
+        .def_property("link", &Port::link, py::cpp_function(&Port::set_link, ReleaseGil()),
+                      "Whether the cable is in.");
 
     py::class_<PortStats>(module, "PortStats", "What passed through a port.")
         .def_readonly("sent_frames", &PortStats::sent_frames)

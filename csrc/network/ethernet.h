@@ -73,6 +73,13 @@ class Port {
     virtual void attach(std::function<void(FramePtr)> receiver, OffloadCapabilities capabilities) = 0;
     virtual void set_capabilities(OffloadCapabilities capabilities) = 0;
     virtual PortStats stats() const = 0;
+
+    // Whether the cable is in. Without it nothing passes in either direction.
+    virtual bool link() const = 0;
+    virtual void set_link(bool up) = 0;
+    // What the NIC is to hear of link(), under the rules of attach(): it looks later, elsewhere. Null
+    // detaches.
+    virtual void on_link_change(std::function<void()> listener) = 0;
 };
 
 // A learning switch in the process.

@@ -2,13 +2,12 @@
 // internet checksums (RFC 1071), TCP segmentation over IPv4 and IPv6 (RFC 9293), UDP fragmentation (RFC 791,
 // RFC 8200).
 //
-// Untrusted input: the whole frame and its offload request, which a guest wrote. Every header is found by
-// walking the frame inside its bounds; a frame that does not hold what the request claims is dropped.
+// Untrusted input: the whole frame and its offload request, which a guest wrote. A frame that does not
+// hold what the request claims is dropped.
 #include <algorithm>
-#include <cstring>
-#include <optional>
 
 #include "network/ethernet.h"
+#include "network/headers.h"
 
 namespace wirt::network {
 
@@ -18,45 +17,11 @@ namespace {
 // cutting a frame into more pieces than that gives is refused.
 constexpr std::size_t max_segments = 2048;
 
-constexpr u8 protocol_tcp = 6;
-constexpr u8 protocol_udp = 17;
-constexpr u8 next_hop_by_hop = 0;
 constexpr u8 next_fragment = 44;
-constexpr u8 next_destination_options = 60;
 
 constexpr u8 tcp_fin = 0x01;
 constexpr u8 tcp_psh = 0x08;
 constexpr u8 tcp_cwr = 0x80;
-
-u16 load_be16(const u8* from) {
-    return static_cast<u16>(from[0] << 8 | from[1]);
-}
-u32 load_be32(const u8* from) {
-    return u32{load_be16(from)} << 16 | load_be16(from + 2);
-}
-void store_be16(u8* to, u64 value) {
-    to[0] = static_cast<u8>(value >> 8);
-    to[1] = static_cast<u8>(value);
-}
-void store_be32(u8* to, u32 value) {
-    store_be16(to, value >> 16);
-    store_be16(to + 2, value & 0xffff);
-}
-
-// The ones' complement sum of 16-bit words, not yet folded (RFC 1071).
-u64 sum_words(const u8* data, std::size_t length, u64 sum = 0) {
-    for (; length >= 2; data += 2, length -= 2) sum += load_be16(data);
-    return length ? sum + (u64{*data} << 8) : sum;
-}
-
-u16 fold(u64 sum) {
-    while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
-    return static_cast<u16>(sum);
-}
-
-u16 checksum(const u8* data, std::size_t length, u64 sum = 0) {
-    return static_cast<u16>(~fold(sum_words(data, length, sum)));
-}
 
 // The checksum field holds the sum of the pseudo header; the rest is added here (virtio 1.2, 5.1.6.2).
 void complete_checksum(std::vector<u8>& bytes, const FrameOffload& offload, bool udp) {
@@ -66,77 +31,17 @@ void complete_checksum(std::vector<u8>& bytes, const FrameOffload& offload, bool
     store_be16(field, udp && sum == 0 ? 0xffff : sum);
 }
 
-struct Headers {
-    std::size_t network;    // offset of the IP header
-    std::size_t transport;  // offset of what follows the IP header and its options
-    bool v6;
-    u8 protocol;
-    std::size_t next_header_offset;  // of the field that names `protocol`
-};
-
-std::optional<Headers> parse(const std::vector<u8>& bytes) {
-    std::size_t at = 12;
-    // Up to two VLAN tags (IEEE 802.1Q, 802.1ad).
-    for (int tags = 0;; ++tags) {
-        if (bytes.size() < at + 2) return std::nullopt;
-        const u16 type = load_be16(&bytes[at]);
-        if ((type != 0x8100 && type != 0x88a8) || tags == 2) break;
-        at += 4;
-    }
-    const u16 type = load_be16(&bytes[at]);
-    at += 2;
-    Headers headers{};
-    headers.network = at;
-    if (type == 0x0800) {
-        if (bytes.size() < at + 20 || bytes[at] >> 4 != 4) return std::nullopt;
-        const std::size_t length = std::size_t{bytes[at] & 0xfu} * 4;
-        // A fragment has no transport header of its own to cut along.
-        const bool fragment = load_be16(&bytes[at + 6]) & 0x3fff;
-        if (length < 20 || bytes.size() < at + length || fragment) return std::nullopt;
-        headers.next_header_offset = at + 9;
-        headers.transport = at + length;
-    } else if (type == 0x86dd) {
-        if (bytes.size() < at + 40 || bytes[at] >> 4 != 6) return std::nullopt;
-        headers.v6 = true;
-        headers.next_header_offset = at + 6;
-        headers.transport = at + 40;
-        for (u8 next = bytes[at + 6]; next == next_hop_by_hop || next == next_destination_options;) {
-            if (bytes.size() < headers.transport + 8) return std::nullopt;
-            const std::size_t length = (std::size_t{bytes[headers.transport + 1]} + 1) * 8;
-            headers.next_header_offset = headers.transport;
-            next = bytes[headers.transport];
-            headers.transport += length;
-        }
-        if (bytes.size() < headers.transport) return std::nullopt;
-    } else {
-        return std::nullopt;
-    }
-    headers.protocol = bytes[headers.next_header_offset];
-    return headers;
-}
-
-// Length fields and, for IPv4, the header checksum, for a packet that ends where `bytes` ends.
-void store_ip_length(std::vector<u8>& bytes, const Headers& headers) {
-    u8* ip = &bytes[headers.network];
-    if (headers.v6) {
-        store_be16(ip + 4, bytes.size() - headers.network - 40);
-        return;
-    }
-    store_be16(ip + 2, bytes.size() - headers.network);
-    store_be16(ip + 10, 0);
-    store_be16(ip + 10, checksum(ip, std::size_t{ip[0] & 0xfu} * 4));
-}
-
-u64 pseudo_header_sum(const std::vector<u8>& bytes, const Headers& headers) {
-    const u8* ip = &bytes[headers.network];
-    const u64 sum = headers.v6 ? sum_words(ip + 8, 32) : sum_words(ip + 12, 8);
-    return sum + headers.protocol + (bytes.size() - headers.transport);
-}
-
 using Frames = std::vector<FramePtr>;
 
-void append(Frames& frames, std::vector<u8> bytes) {
-    frames.push_back(std::make_shared<const Frame>(Frame{std::move(bytes), {}}));
+void append(Frames& frames, std::vector<u8> bytes, FrameOffload offload) {
+    frames.push_back(std::make_shared<const Frame>(Frame{std::move(bytes), offload}));
+}
+
+// Whether the checksum that was asked for is the one of the packet's own transport header.
+bool completes_transport(const FrameOffload& offload, const std::optional<Headers>& headers) {
+    if (!headers || headers->fragment || offload.csum_start != headers->transport) return false;
+    return (headers->protocol == protocol_tcp && offload.csum_offset == 16) ||
+           (headers->protocol == protocol_udp && offload.csum_offset == 6);
 }
 
 Frames segment_tcp(const Frame& frame, const Headers& headers, std::size_t largest) {
@@ -178,7 +83,7 @@ Frames segment_tcp(const Frame& frame, const Headers& headers, std::size_t large
         store_be16(&segment[tcp + 16], 0);
         store_be16(&segment[tcp + 16],
                    checksum(&segment[tcp], segment.size() - tcp, pseudo_header_sum(segment, headers)));
-        append(frames, std::move(segment));
+        append(frames, std::move(segment), {.data_valid = true});
     }
     return frames;
 }
@@ -231,7 +136,7 @@ Frames fragment_udp(const Frame& frame, const Headers& headers, std::size_t larg
         const auto data = bytes.begin() + static_cast<std::ptrdiff_t>(udp + from);
         fragment.insert(fragment.end(), data, data + static_cast<std::ptrdiff_t>(length));
         store_ip_length(fragment, headers);
-        append(frames, std::move(fragment));
+        append(frames, std::move(fragment), {});
     }
     return frames;
 }
@@ -266,9 +171,11 @@ std::vector<FramePtr> adapt(FramePtr frame, const OffloadCapabilities& receiver)
     if (type == gso_none) {
         if (!fits) return {};
         if (!offload.needs_checksum || receiver.checksum) return {std::move(frame)};
-        auto finished = std::make_shared<Frame>(Frame{frame->bytes, {}});
-        const auto headers = parse(frame->bytes);
-        complete_checksum(finished->bytes, offload, headers && headers->protocol == protocol_udp);
+        const auto headers = parse_headers(frame->bytes);
+        auto finished = std::make_shared<Frame>(
+            Frame{frame->bytes, {.data_valid = completes_transport(offload, headers)}});
+        complete_checksum(finished->bytes, offload,
+                          headers && !headers->fragment && headers->protocol == protocol_udp);
         return {std::move(finished)};
     }
     const bool takes_type = (type == gso_tcpv4 && receiver.tso4) || (type == gso_tcpv6 && receiver.tso6) ||
@@ -276,8 +183,11 @@ std::vector<FramePtr> adapt(FramePtr frame, const OffloadCapabilities& receiver)
     const bool takes_ecn = !(offload.gso_type & gso_ecn) || receiver.ecn;
     if (fits && receiver.checksum && takes_type && takes_ecn) return {std::move(frame)};
 
-    const auto headers = parse(frame->bytes);
-    if (!headers || (type == gso_tcpv4 && headers->v6) || (type == gso_tcpv6 && !headers->v6)) return {};
+    const auto headers = parse_headers(frame->bytes);
+    // A fragment has no transport header of its own to cut along.
+    if (!headers || headers->fragment || (type == gso_tcpv4 && headers->v6) ||
+        (type == gso_tcpv6 && !headers->v6))
+        return {};
     return type == gso_udp ? fragment_udp(*frame, *headers, receiver.largest_frame)
                            : segment_tcp(*frame, *headers, receiver.largest_frame);
 }

@@ -61,10 +61,20 @@ class SwitchPort final : public Port {
         return stats;
     }
 
+    bool link() const override { return link_.load(std::memory_order_relaxed); }
+    void set_link(bool up) override {
+        std::lock_guard lock(mutex_);
+        if (link_.exchange(up, std::memory_order_relaxed) != up && link_listener_) link_listener_();
+    }
+    void on_link_change(std::function<void()> listener) override {
+        std::lock_guard lock(mutex_);
+        link_listener_ = std::move(listener);
+    }
+
     u64 id() const { return id_; }
     void deliver(const FramePtr& frame) {
         std::lock_guard lock(mutex_);
-        if (!receiver_) return count_drop();
+        if (!receiver_ || !link()) return count_drop();
         const std::vector<FramePtr> pieces = adapt(frame, capabilities_);
         if (pieces.empty()) count_drop();
         for (const FramePtr& piece : pieces) {
@@ -86,6 +96,8 @@ class SwitchPort final : public Port {
     std::mutex mutex_;
     std::function<void(FramePtr)> receiver_;
     OffloadCapabilities capabilities_;
+    std::function<void()> link_listener_;
+    std::atomic<bool> link_{true};
     std::atomic<u64> sent_frames_{0}, sent_bytes_{0}, received_frames_{0}, received_bytes_{0},
         dropped_frames_{0};
 };
@@ -195,7 +207,7 @@ class LearningSwitch final : public Switch {
 };
 
 void SwitchPort::send(FramePtr frame) {
-    if (!offload_valid(*frame) || !owner_->forward(frame, id_)) return count_drop();
+    if (!link() || !offload_valid(*frame) || !owner_->forward(frame, id_)) return count_drop();
     add(sent_frames_, 1);
     add(sent_bytes_, frame->bytes.size());
 }

@@ -319,6 +319,14 @@ class Port:
     """
     One end of a cable, for a machine's NIC.
     """
+    @property
+    def link(self) -> bool:
+        """
+        Whether the cable is in.
+        """
+    @link.setter
+    def link(self, arg1: bool) -> None:
+        ...
 class PortStats:
     """
     What passed through a port.

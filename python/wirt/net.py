@@ -26,6 +26,11 @@ class Port:
     Attributes:
         mac: the NIC's address, e.g. ``"02:00:00:12:34:56"``.
         model: what kind of NIC.
+
+    Example:
+        >>> net = lan.port(model="e1000e")
+        >>> vm = wirt.Machine(kernel="vmlinuz", nets=[net])
+        >>> net.link = False  # the guest sees its link go down
     """
 
     def __init__(
@@ -39,6 +44,18 @@ class Port:
         self._core = port
         self._queue_pairs = queue_pairs
         self._taken = False
+
+    @property
+    def link(self) -> bool:
+        """Whether the cable is in. Set it to pull the cable and to put it back; the guest's driver is told.
+
+        Without it no frame passes in either direction.
+        """
+        return self._core.link
+
+    @link.setter
+    def link(self, up: bool) -> None:
+        self._core.link = up
 
     def _configuration(self, virtio: _core.VirtioTransport) -> _core.NetConfig:
         """The core's configuration of it for a machine."""

@@ -109,6 +109,7 @@ constexpr u8 ack_err = 1;
 constexpr std::size_t command_limit = 64 * KiB;
 
 constexpr unsigned receive_work = 0;
+constexpr unsigned link_work = 63;
 constexpr unsigned receiveq(unsigned pair) {
     return 2 * pair;
 }
@@ -116,9 +117,6 @@ constexpr unsigned pair_of(unsigned queue) {
     return queue / 2;
 }
 
-// What may wait for the driver's buffers, in frames and in bytes.
-constexpr std::size_t waiting_limit = 1024;
-constexpr std::size_t waiting_bytes_limit = 16 * MiB;
 // What one task copies with the device mutex held.
 constexpr std::size_t transmit_bytes_limit = 256 * KiB;
 
@@ -163,7 +161,7 @@ VirtioNet::VirtioNet(std::string name, std::shared_ptr<network::Port> port, Exec
     require(options_.queue_pairs >= 1 && options_.queue_pairs <= 16, "give it 1 to 16 queue pairs");
     require(is_power_of_two(options_.queue_size) && options_.queue_size >= 64 && options_.queue_size <= 1024,
             "the queue size is a power of two from 64 to 1024");
-    link_up_ = port_ != nullptr;
+    link_up_ = port_ != nullptr && port_->link();
     store_config();
 }
 
@@ -220,6 +218,15 @@ unsigned VirtioNet::control_queue() const {
     return core().negotiated(feature_mq) ? 2 * options_.queue_pairs : 2;
 }
 
+std::span<const u8> VirtioNet::config() {
+    // A driver that runs is told of a change before it sees one.
+    if (!core().has_queue(receiveq(0))) {
+        link_up_ = port_ != nullptr && port_->link();
+        store_config();
+    }
+    return config_;
+}
+
 void VirtioNet::store_config() {
     std::copy(mac_.begin(), mac_.end(), &config_[config_mac]);
     store_le<u16>(&config_[config_status],
@@ -239,11 +246,13 @@ void VirtioNet::connect() {
     if (!port_) return;
     update_capabilities();
     port_->attach([this](FramePtr frame) { accept(std::move(frame)); }, capabilities_);
+    port_->on_link_change([this] { schedule(link_work); });
+    if (port_->link() != link_up_) schedule(link_work);
 }
 
 void VirtioNet::reset() {
     shutdown();
-    clear_waiting();
+    waiting_.clear();
     mac_ = options_.mac;
     announce_ = false;
     active_pairs_ = 1;
@@ -254,7 +263,9 @@ void VirtioNet::reset() {
 }
 
 void VirtioNet::shutdown() {
-    if (port_) port_->attach(nullptr, {});
+    if (!port_) return;
+    port_->attach(nullptr, {});
+    port_->on_link_change(nullptr);
 }
 
 void VirtioNet::update_capabilities() {
@@ -268,8 +279,9 @@ void VirtioNet::update_capabilities() {
     capabilities_.largest_frame = large ? network::frame_limit : options_.mtu + link_overhead;
 }
 
-void VirtioNet::set_link(bool up) {
+void VirtioNet::update_link() {
     std::lock_guard lock(core().mutex());
+    const bool up = port_ != nullptr && port_->link();
     if (link_up_ == up) return;
     link_up_ = up;
     store_config();
@@ -286,6 +298,7 @@ void VirtioNet::announce() {
 }
 
 void VirtioNet::process(unsigned work) {
+    if (work == link_work) return update_link();
     bool is_control;
     {
         std::lock_guard lock(core().mutex());
@@ -363,37 +376,8 @@ void VirtioNet::transmit(unsigned queue) {
 // --- reception (5.1.6.3, 5.1.6.4) ---
 
 void VirtioNet::accept(FramePtr frame) {
-    {
-        std::lock_guard lock(waiting_mutex_);
-        const std::size_t size = frame->bytes.size();
-        if (waiting_.size() >= waiting_limit || waiting_bytes_ + size > waiting_bytes_limit) return drop();
-        waiting_bytes_ += size;
-        waiting_.push_back(std::move(frame));
-    }
+    if (!waiting_.push(std::move(frame))) return drop();
     schedule(receive_work);
-}
-
-FramePtr VirtioNet::first_waiting() {
-    std::lock_guard lock(waiting_mutex_);
-    return waiting_.empty() ? nullptr : waiting_.front();
-}
-
-void VirtioNet::drop_first_waiting() {
-    replace_first_waiting({});
-}
-
-void VirtioNet::replace_first_waiting(std::vector<FramePtr> pieces) {
-    std::lock_guard lock(waiting_mutex_);
-    waiting_bytes_ -= waiting_.front()->bytes.size();
-    waiting_.pop_front();
-    for (const FramePtr& piece : pieces) waiting_bytes_ += piece->bytes.size();
-    waiting_.insert(waiting_.begin(), pieces.begin(), pieces.end());
-}
-
-void VirtioNet::clear_waiting() {
-    std::lock_guard lock(waiting_mutex_);
-    waiting_.clear();
-    waiting_bytes_ = 0;
 }
 
 void VirtioNet::receive() {
@@ -401,20 +385,19 @@ void VirtioNet::receive() {
     u64 filled = 0;  // one bit a queue pair
     unsigned budget = task_budget;
     while (core().live()) {
-        // Only tasks take frames out, one at a time: what is first stays first.
-        const FramePtr frame = first_waiting();
+        const FramePtr frame = waiting_.first();
         if (!frame) break;
         if (!link_up_ || !filter_.passes(frame->bytes, mac_, core().negotiated(feature_ctrl_vlan))) {
-            drop_first_waiting();
+            waiting_.drop_first();
         } else if (auto pieces = network::adapt(frame, capabilities_);
                    pieces.size() != 1 || pieces[0] != frame) {
             // It came before the driver switched an offload off.
-            replace_first_waiting(std::move(pieces));
+            waiting_.replace_first(std::move(pieces));
             continue;
         } else {
             const unsigned pair = flows_.pair_for(frame->bytes) % active_pairs_;
             if (!deliver(*frame, receiveq(pair))) break;
-            drop_first_waiting();
+            waiting_.drop_first();
             filled |= u64{1} << pair;
         }
         if (--budget == 0) {
@@ -614,34 +597,13 @@ void VirtioNet::visit_state(StateVisitor& v) {
     filter_.visit_state(v);
     flows_.visit_state(v);
 
-    std::deque<FramePtr> waiting;
-    {
-        std::lock_guard lock(waiting_mutex_);
-        waiting = waiting_;
+    if (v.loading() && (active_pairs_ < 1 || active_pairs_ > options_.queue_pairs ||
+                        (guest_offloads_ & ~guest_offload_features) || !core().negotiated(guest_offloads_))) {
+        throw StateError("the saved state of " + std::string(name()) + " is broken");
     }
-    u32 count = static_cast<u32>(waiting.size());
-    v.field("frames_waiting", count);
+    waiting_.visit_state(v);
     if (v.loading()) {
-        if (active_pairs_ < 1 || active_pairs_ > options_.queue_pairs || count > waiting_limit ||
-            (guest_offloads_ & ~guest_offload_features) || !core().negotiated(guest_offloads_)) {
-            throw StateError("the saved state of " + std::string(name()) + " is broken");
-        }
-        clear_waiting();
-    }
-    for (u32 i = 0; i < count; ++i) {
-        Frame frame = v.loading() ? Frame{} : *waiting[i];
-        v.blob("frame", frame.bytes, network::frame_limit);
-        v.field("needs_checksum", frame.offload.needs_checksum);
-        v.field("data_valid", frame.offload.data_valid);
-        v.field("gso_type", frame.offload.gso_type);
-        v.field("header_length", frame.offload.header_length);
-        v.field("gso_size", frame.offload.gso_size);
-        v.field("csum_start", frame.offload.csum_start);
-        v.field("csum_offset", frame.offload.csum_offset);
-        if (v.loading() && network::offload_valid(frame))
-            accept(std::make_shared<const Frame>(std::move(frame)));
-    }
-    if (v.loading()) {
+        if (!waiting_.empty()) schedule(receive_work);
         store_config();
         if (core().has_queue(receiveq(0))) {
             connect();

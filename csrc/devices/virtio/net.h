@@ -6,12 +6,12 @@
 #pragma once
 
 #include <array>
-#include <deque>
 #include <memory>
 
 #include "devices/virtio/net_filter.h"
 #include "devices/virtio/virtio_device.h"
 #include "network/ethernet.h"
+#include "network/frame_queue.h"
 
 namespace wirt::devices::virtio {
 
@@ -35,15 +35,14 @@ class VirtioNet final : public VirtioDevice {
     bool accepts(u64 features) const override;
     unsigned queue_count() const override { return 2 * options_.queue_pairs + 1; }
     u16 queue_size_max(unsigned) const override { return options_.queue_size; }
-    std::span<const u8> config() override { return config_; }
+    std::span<const u8> config() override;
     void activate() override;
     void reset() override;
     void shutdown() override;
     void visit_state(StateVisitor& v) override;
 
-    // Host side; both take the device mutex. The cable goes in or out; the guest is asked to announce itself
-    // (after it was moved to another host).
-    void set_link(bool up);
+    // Host side; takes the device mutex. The guest is asked to announce itself (after it was moved to another
+    // host).
     void announce();
     // Frames from the network that found no room or did not fit.
     u64 dropped() const { return dropped_.load(); }
@@ -53,6 +52,7 @@ class VirtioNet final : public VirtioDevice {
     void transmit(unsigned queue);
     void receive();
     void control(unsigned queue);
+    void update_link();
 
     network::FramePtr take_frame(const Chain& chain) const;
     // False when the queue has too few buffers for now. A frame that can never fit is dropped.
@@ -63,10 +63,6 @@ class VirtioNet final : public VirtioDevice {
 
     // Called by the port, on any thread.
     void accept(network::FramePtr frame);
-    network::FramePtr first_waiting();
-    void drop_first_waiting();
-    void replace_first_waiting(std::vector<network::FramePtr> pieces);
-    void clear_waiting();
     void drop() { dropped_.fetch_add(1, std::memory_order_relaxed); }
 
     void connect();
@@ -91,10 +87,7 @@ class VirtioNet final : public VirtioDevice {
     std::vector<Chain> buffers_;
     std::vector<u32> written_;
 
-    // Frames that wait for buffers. Its mutex is a leaf: the port's threads take it.
-    std::mutex waiting_mutex_;
-    std::deque<network::FramePtr> waiting_;
-    std::size_t waiting_bytes_ = 0;
+    network::FrameQueue waiting_;
     std::atomic<u64> dropped_{0};
 };
 

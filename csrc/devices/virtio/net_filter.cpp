@@ -4,21 +4,16 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "network/headers.h"
 
 namespace wirt::devices::virtio {
 
 namespace {
 
-constexpr std::size_t address_length = 6;
-constexpr std::size_t ethernet_header = 14;
+using network::address_length;
+using network::load_be16;
 
-u16 load_be16(const u8* from) {
-    return static_cast<u16>(from[0] << 8 | from[1]);
-}
-
-constexpr u16 ethertype_vlan = 0x8100;
-constexpr u16 ethertype_ipv4 = 0x0800;
-constexpr u16 ethertype_ipv6 = 0x86dd;
+constexpr std::size_t ethernet_header = network::ethernet_header_length;
 
 }  // namespace
 
@@ -47,7 +42,7 @@ bool ReceiveFilter::passes(std::span<const u8> frame, const network::MacAddress&
     auto mode = [this](Mode which) { return modes_[static_cast<std::size_t>(which)]; };
     if (frame.size() < ethernet_header) return false;
     if (mode(Mode::promiscuous)) return true;
-    if (filter_vlans && load_be16(&frame[12]) == ethertype_vlan && frame.size() >= 16 &&
+    if (filter_vlans && load_be16(&frame[12]) == network::ethertype_vlan && frame.size() >= 16 &&
         !vlans_[load_be16(&frame[14]) % vlan_count]) {
         return false;
     }
@@ -79,36 +74,20 @@ void ReceiveFilter::visit_state(StateVisitor& v) {
 }
 
 u8 FlowTable::bucket(std::span<const u8> frame) {
-    if (frame.size() < ethernet_header) return 0;
-    std::size_t at = ethernet_header;
-    u16 type = load_be16(&frame[12]);
-    if (type == ethertype_vlan && frame.size() >= at + 4) {
-        type = load_be16(&frame[16]);
-        at += 4;
-    }
-    std::size_t addresses, address_bytes, header;
-    u8 protocol;
-    if (type == ethertype_ipv4 && frame.size() >= at + 20) {
-        addresses = at + 12;
-        address_bytes = 4;
-        header = std::size_t{frame[at] & 0xfu} * 4;
-        protocol = frame[at + 9];
-    } else if (type == ethertype_ipv6 && frame.size() >= at + 40) {
-        addresses = at + 8;
-        address_bytes = 16;
-        header = 40;
-        protocol = frame[at + 6];
-    } else {
-        return 0;
-    }
+    const auto headers = network::parse_headers(frame);
+    if (!headers) return 0;
+    const std::size_t address_bytes = headers->v6 ? 16 : 4;
+    const std::size_t addresses = headers->network + (headers->v6 ? 8 : 12);
     // Source and destination are added, so that the order of the two does not matter.
     u32 hash = 0;
     for (std::size_t i = 0; i < address_bytes; ++i) {
         hash = hash * 31 + frame[addresses + i] + frame[addresses + address_bytes + i];
     }
-    const bool has_ports = protocol == 6 || protocol == 17;
-    if (has_ports && frame.size() >= at + header + 4) {
-        hash = hash * 31 + load_be16(&frame[at + header]) + load_be16(&frame[at + header + 2]);
+    const bool has_ports = !headers->fragment && (headers->protocol == network::protocol_tcp ||
+                                                  headers->protocol == network::protocol_udp);
+    const std::size_t ports = headers->transport;
+    if (has_ports && frame.size() >= ports + 4) {
+        hash = hash * 31 + load_be16(&frame[ports]) + load_be16(&frame[ports + 2]);
     }
     hash ^= hash >> 16;
     return static_cast<u8>(hash ^ hash >> 8);

@@ -512,10 +512,14 @@ Saved save(VirtioMmio& device) {
     return saver.saved;
 }
 
-std::unique_ptr<VirtioDevice> make_nic(network::Switch& lan, Executor& executor) {
+std::unique_ptr<VirtioDevice> make_nic(std::shared_ptr<network::Port> port, Executor& executor) {
     VirtioNet::Options options;
     options.mac = {2, 0, 0, 0, 0, 1};
-    return std::make_unique<VirtioNet>("virtio-net0", lan.add_port("nic"), executor, options);
+    return std::make_unique<VirtioNet>("virtio-net0", std::move(port), executor, options);
+}
+
+std::unique_ptr<VirtioDevice> make_nic(network::Switch& lan, Executor& executor) {
+    return make_nic(lan.add_port("nic"), executor);
 }
 
 void a_nic_moves_to_another_machine_with_what_waits() {
@@ -587,20 +591,23 @@ void a_nic_moves_to_another_machine_with_what_waits() {
 void link_and_announcement_are_told() {
     const auto lan = network::Switch::create();
     network::EndPoint peer(lan->add_port("peer"));
+    const auto port = lan->add_port("nic");
     ThreadExecutor executor;
     memory::GuestRam ram(ram_base, 4 * MiB);
     Line line;
-    VirtioMmio mmio("virtio-net0", make_nic(*lan, executor), memory::DmaView(ram), InterruptLine(line, 1));
+    VirtioMmio mmio("virtio-net0", make_nic(port, executor), memory::DmaView(ram), InterruptLine(line, 1));
     auto& nic = dynamic_cast<VirtioNet&>(*mmio.device());
     Driver driver(ram, mmio);
     driver.start(net_status | net_ctrl_vq | net_guest_announce, 3);
     const auto link_status = [&] { return driver.read(0x104) >> 16; };
     const u32 generation = driver.read(0xfc);
     CHECK(link_status() == 1);
-    nic.set_link(false);
+    port->set_link(false);
+    executor.drain();
     CHECK(link_status() == 0 && driver.read(interrupt_status) == 2 && line.level);
     CHECK(driver.read(0xfc) != generation);
-    nic.set_link(true);
+    port->set_link(true);
+    executor.drain();
     nic.announce();
     CHECK(link_status() == 3);
 
