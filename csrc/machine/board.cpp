@@ -50,7 +50,7 @@ Board::Board(const MachineConfig& config, memory::GuestRam& ram, memory::Address
     const auto line = [&](unsigned source) { return interrupts->line(source); };
     aclint = std::make_unique<hardware::Aclint>("aclint", clock, std::move(software));
     uart = std::make_unique<hardware::Uart16550>("uart0", serial_port, line(map::uart_irq));
-    rtc = std::make_unique<hardware::GoldfishRtc>("rtc", clock, line(map::rtc_irq));
+    rtc = std::make_unique<hardware::GoldfishRtc>("rtc", clock, deadlines, line(map::rtc_irq));
     test = std::make_unique<hardware::TestDevice>("test", std::move(finish));
     bus.map(map::aclint, hardware::Aclint::region_size, *aclint);
     bus.map(map::uart, hardware::Uart16550::region_size, *uart);

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/deadline.h"
 #include "base/entropy.h"
 #include "base/executor.h"
 #include "devices/console_port.h"
@@ -69,6 +70,7 @@ class Board {
     Removable removable(const std::string& name);
     std::unique_ptr<devices::hardware::PciDevice> pull(const Removable& what);
 
+    Deadlines deadlines;  // of all devices
     devices::ConsolePort serial_port{"serial"};
     std::shared_ptr<devices::ConsolePort> hvc_port = std::make_shared<devices::ConsolePort>("hvc");
     std::unique_ptr<Interrupts> interrupts;

@@ -93,6 +93,7 @@ Machine::Parts::Parts(MachineConfig given)
         for (auto& slot : slots) slot->hart->note_code_write();
     });
     board->aclint->on_change([this](unsigned index) { slots[index]->hart->request_settle(); });
+    board->deadlines.on_nearer([this] { wake(*slots[deadline_keeper()]->hart); });
     load();
 }
 
@@ -229,23 +230,26 @@ u64 Machine::Parts::next_deadline_ticks(const HartSlot& slot, unsigned index) co
     const u64 now = clock.ticks();
     const u64 machine_timer = board->aclint->mtimecmp(index);
     if (machine_timer > now) deadline = std::min(deadline, machine_timer);
-    if (index == 0) {
-        if (const auto alarm = board->rtc->next_deadline_ns()) {
-            deadline = std::min(
-                deadline,
-                now + (*alarm > clock.now_ns() ? (*alarm - clock.now_ns()) / Clock::ns_per_tick + 1 : 0));
+    if (index == deadline_keeper()) {
+        const u64 due = board->deadlines.nearest_ns();
+        const u64 now_ns = clock.now_ns();
+        if (due != Deadlines::never) {
+            deadline = std::min(deadline, now + (due > now_ns ? (due - now_ns) / Clock::ns_per_tick + 1 : 0));
         }
     }
     return deadline;
 }
 
+unsigned Machine::Parts::deadline_keeper() const {
+    unsigned index = 0;
+    while (index + 1 < slots.size() && slots[index]->state.load() != HartState::started) ++index;
+    return index;
+}
+
 void Machine::Parts::poll_deadlines(unsigned index) {
     Hart& hart = *slots[index]->hart;
     if (!serve_sbi) hart.set_interrupt(riscv::irq_mti, time(hart) >= board->aclint->mtimecmp(index));
-    if (index == 0) {
-        if (const auto alarm = board->rtc->next_deadline_ns(); alarm && *alarm <= clock.now_ns())
-            board->rtc->poll();
-    }
+    if (board->deadlines.nearest_ns() != Deadlines::never) board->deadlines.poll(clock.now_ns());
 }
 
 void Machine::Parts::code_page_marked(const Hart& by, u64 page) {
@@ -301,6 +305,8 @@ void Machine::Parts::stop_hart(Hart& self) {
     HartSlot& slot = *slots[self.id()];
     slot.state = HartState::stopped;
     self.request_exit();
+    // Another one keeps the devices' deadlines from here on.
+    wake(*slots[deadline_keeper()]->hart);
     const bool any = std::any_of(slots.begin(), slots.end(),
                                  [](const auto& s) { return s->state.load() != HartState::stopped; });
     if (!any) stop_with({StopReason::halted, 0, self.id(), nullptr}, true);

@@ -72,6 +72,8 @@ struct Machine::Parts final : riscv::HartEnvironment, firmware::SbiPlatform, Int
     // One turn: runs harts until the slice ends, `stop_at` instructions were retired, or a stop is asked for.
     void deterministic_turn(u64 stop_at);
     void poll_deadlines(unsigned hart);
+    // The hart whose wait ends with the devices' deadlines: the first that is started.
+    unsigned deadline_keeper() const;
     u64 next_deadline_ticks(const HartSlot& slot, unsigned index) const;
     u64 retired() const;
     Executor& new_executor(std::string name);

@@ -41,8 +41,8 @@ u64 with_high(u64 value, u32 high) {
 
 }  // namespace
 
-GoldfishRtc::GoldfishRtc(std::string name, Clock& clock, InterruptLine line)
-    : name_(std::move(name)), clock_(clock), line_(line) {}
+GoldfishRtc::GoldfishRtc(std::string name, Clock& clock, Deadlines& deadlines, InterruptLine line)
+    : DeadlineSource(deadlines), name_(std::move(name)), clock_(clock), line_(line) {}
 
 std::span<const Register> GoldfishRtc::registers() const {
     return register_table;
@@ -59,12 +59,7 @@ void GoldfishRtc::reset() {
     update_line();
 }
 
-std::optional<u64> GoldfishRtc::next_deadline_ns() const {
-    const u64 deadline = deadline_.load(std::memory_order_acquire);
-    return deadline == never ? std::nullopt : std::optional(deadline);
-}
-
-void GoldfishRtc::poll() {
+void GoldfishRtc::on_deadline() {
     std::lock_guard lock(mutex());
     fire_if_due();
 }
@@ -140,15 +135,14 @@ u64 GoldfishRtc::deadline() const {
 }
 
 void GoldfishRtc::alarm_changed() {
-    const u64 next = deadline();
-    if (deadline_.exchange(next, std::memory_order_acq_rel) != next && listener_) listener_();
+    set_deadline(deadline());
 }
 
 void GoldfishRtc::fire_if_due() {
     if (!alarm_armed_ || alarm_ns_ > time_ns()) return;
     alarm_armed_ = false;
     interrupt_pending_ = true;
-    deadline_.store(never, std::memory_order_release);
+    set_deadline(never);
     update_line();
 }
 

@@ -6,30 +6,21 @@
 // Untrusted input: every register write, its offset and its size.
 #pragma once
 
-#include <atomic>
-#include <functional>
-#include <optional>
 #include <string>
 
 #include "base/clock.h"
+#include "base/deadline.h"
 #include "base/interrupt.h"
 #include "memory/mmio.h"
 
 namespace wirt::devices::hardware {
 
-class GoldfishRtc final : public memory::MmioDevice {
+class GoldfishRtc final : public memory::MmioDevice, public DeadlineSource {
   public:
     static constexpr u64 region_size = 0x1000;
 
-    GoldfishRtc(std::string name, Clock& clock, InterruptLine line);
-
-    // The Clock::now_ns() at which the armed alarm is due (possibly past); nullopt when none is armed.
-    // Any thread, no lock needed.
-    std::optional<u64> next_deadline_ns() const;
-    // Fires the alarm when it is due. Called by the board at or after next_deadline_ns(), without mutex().
-    void poll();
-    // Called with mutex() held whenever next_deadline_ns() changed through the guest.
-    void on_change(std::function<void()> listener) { listener_ = std::move(listener); }
+    GoldfishRtc(std::string name, Clock& clock, Deadlines& deadlines, InterruptLine line);
+    ~GoldfishRtc() override { retire(); }
 
     std::string_view name() const override { return name_; }
     std::span<const memory::Register> registers() const override;
@@ -39,8 +30,8 @@ class GoldfishRtc final : public memory::MmioDevice {
     void visit_state(StateVisitor& v) override;
 
   private:
-    static constexpr u64 never = ~u64{0};
-
+    // Of the armed alarm.
+    void on_deadline() override;
     u64 time_ns() const { return clock_.wall_ns() + time_offset_; }
     u64 deadline() const;
     void alarm_changed();
@@ -50,8 +41,6 @@ class GoldfishRtc final : public memory::MmioDevice {
     const std::string name_;
     Clock& clock_;
     const InterruptLine line_;
-    std::function<void()> listener_;
-    std::atomic<u64> deadline_{never};
 
     u64 time_offset_ = 0;  // modulo 2^64: what the guest's writes added to the wall clock
     u32 time_high_ = 0;    // latched by a read of TIME_LOW
