@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "devices/hardware/e1000e/e1000e.h"
 #include "devices/virtio/block.h"
 #include "devices/virtio/console.h"
 #include "devices/virtio/net.h"
@@ -32,14 +33,14 @@ void refuse_unknown(const MachineConfig& config) {
         throw ConfigError("a machine has 0 to " + std::to_string(map::port_slots) + " hot-plug ports, not " +
                           std::to_string(config.pcie_ports));
     }
-    for (const NetConfig& net : config.nets) refuse(net.model == NicModel::e1000e, "that NIC model");
 }
 }  // namespace
 
 Board::Board(const MachineConfig& config, memory::GuestRam& ram, memory::AddressSpace& bus, Clock& clock,
              EntropySource& entropy, InterruptSink& hart_inputs, ExecutorFactory executors,
              std::function<void(hardware::TestDevice::Outcome)> finish)
-    : entropy_(entropy),
+    : clock_(clock),
+      entropy_(entropy),
       executors_(std::move(executors)),
       virtio_options_{.packed_rings = config.packed_rings} {
     refuse_unknown(config);
@@ -86,6 +87,10 @@ Board::Board(const MachineConfig& config, memory::GuestRam& ram, memory::Address
              virtio_block(disk));
     }
     for (const NetConfig& net : config.nets) {
+        if (net.model == NicModel::e1000e) {
+            pcie->attach(next_slot(), e1000e(net));
+            continue;
+        }
         plug(net.model == NicModel::virtio_pci ? VirtioTransport::pci : VirtioTransport::mmio,
              virtio_net(net));
     }
@@ -139,6 +144,11 @@ std::unique_ptr<virtio::VirtioDevice> Board::virtio_net(const NetConfig& net) {
     options.mac = net.mac;
     options.queue_pairs = net.queue_pairs;
     return std::make_unique<virtio::VirtioNet>(name, net.port, executors_(name), options);
+}
+
+std::unique_ptr<hardware::PciDevice> Board::e1000e(const NetConfig& net) {
+    const std::string name = instance("e1000e");
+    return std::make_unique<hardware::E1000e>(name, net.port, net.mac, clock_, deadlines, executors_(name));
 }
 
 std::unique_ptr<hardware::PciDevice> Board::on_pci(std::unique_ptr<virtio::VirtioDevice> device) const {

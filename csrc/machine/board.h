@@ -90,6 +90,7 @@ class Board {
     unsigned next_slot();
     std::unique_ptr<devices::virtio::VirtioDevice> virtio_block(const DiskConfig& disk);
     std::unique_ptr<devices::virtio::VirtioDevice> virtio_net(const NetConfig& net);
+    std::unique_ptr<devices::hardware::PciDevice> e1000e(const NetConfig& net);
     std::unique_ptr<devices::hardware::PciDevice> on_pci(
         std::unique_ptr<devices::virtio::VirtioDevice> device) const;
     Removable place(std::optional<unsigned> slot);
@@ -97,6 +98,7 @@ class Board {
     // "ahci" gives "ahci0", then "ahci1": no name is used twice in a machine's life.
     std::string instance(const std::string& kind) { return kind + std::to_string(instances_[kind]++); }
 
+    const Clock& clock_;
     EntropySource& entropy_;
     const ExecutorFactory executors_;
     const devices::virtio::VirtioOptions virtio_options_;

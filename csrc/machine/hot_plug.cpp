@@ -70,6 +70,7 @@ std::string Board::plug(const DiskConfig& disk, std::optional<unsigned> slot) {
 
 std::string Board::plug(const NetConfig& net, std::optional<unsigned> slot) {
     const Removable where = place(slot);
+    if (net.model == NicModel::e1000e) return insert(where, e1000e(net));
     if (net.model != NicModel::virtio_pci) {
         throw ConfigError("a NIC is plugged in as e1000e or virtio-pci; virtio-mmio is wired to the board");
     }
