@@ -42,4 +42,9 @@ class AddressError : public Error {
     using Error::Error;
 };
 
+// A bus master's access that the IOMMU refused, or that was not to memory.
+class DmaError : public Error {
+    using Error::Error;
+};
+
 }  // namespace wirt

@@ -15,4 +15,5 @@ PYBIND11_MODULE(_core, module) {
     register_harts(module);
     register_machine(module);
     register_devices(module);
+    register_iommu(module);
 }

@@ -15,5 +15,6 @@ void register_memory(pybind11::module_& module);
 void register_harts(pybind11::module_& module);
 void register_machine(pybind11::module_& module);
 void register_devices(pybind11::module_& module);
+void register_iommu(pybind11::module_& module);
 
 }  // namespace wirt::bindings

@@ -43,7 +43,7 @@ void register_devices(py::module_& module) {
         [](const HandlePtr& handle, unsigned source) {
             return Line{handle, handle->machine.interrupt_line(source)};
         },
-        py::arg("machine"), py::arg("source"), "An interrupt line for such a device; sources 36 to 95.");
+        py::arg("machine"), py::arg("source"), "An interrupt line for such a device; sources 40 to 95.");
 }
 
 }  // namespace wirt::bindings

@@ -191,9 +191,12 @@ class BoardTree {
             plic();
         }
         if (board_.uart) uart();
+        if (board_.iommu) {
+            iommu_ = tree_.new_phandle();
+            if (board_.iommu->reg) iommu();
+        }
         for (unsigned slot = 0; slot < board_.virtio_mmio_slots; ++slot) {
-            device("virtio_mmio", "virtio,mmio",
-                   {{board_.virtio_mmio_base + slot * u64{0x1000}, 0x1000}, 1 + slot});
+            virtio_mmio(slot);
         }
         if (board_.pcie) pcie(*board_.pcie);
         tree_.end_node();
@@ -205,6 +208,52 @@ class BoardTree {
         reg(description.reg);
         interrupt(description.interrupt);
         tree_.end_node();
+    }
+
+    void virtio_mmio(unsigned slot) {
+        const AddressRange range{board_.virtio_mmio_base + slot * u64{0x1000}, 0x1000};
+        tree_.begin_node(unit_name("virtio_mmio", range.base));
+        tree_.property("compatible", "virtio,mmio");
+        reg(range);
+        interrupt(1 + slot);
+        if (board_.iommu) tree_.property("iommus", {iommu_, virtio_mmio_device_id + slot});
+        tree_.end_node();
+    }
+
+    // Linux, Documentation/devicetree/bindings/iommu/riscv,iommu.yaml.
+    void iommu() {
+        tree_.begin_node(unit_name("iommu", board_.iommu->reg->base));
+        tree_.phandle_property(iommu_);
+        tree_.property("compatible", "riscv,iommu");
+        reg(*board_.iommu->reg);
+        tree_.property("#iommu-cells", u32{1});
+        tree_.property("interrupt-parent", controller_);
+        if (board_.imsic) tree_.property("msi-parent", msi_parent_);
+        std::vector<u32> cells;
+        for (u32 n = 0; n < 4; ++n) {
+            for (const u32 cell : specifier(board_.iommu->first_interrupt + n)) cells.push_back(cell);
+        }
+        tree_.property("interrupts", cells);
+        tree_.end_node();
+    }
+
+    // The same as a child of the bus it is on. Its own requests are not translated.
+    void iommu_function() {
+        const u32 function = board_.iommu->slot << 3;
+        tree_.begin_node("iommu@" + std::to_string(board_.iommu->slot) + ",0");
+        tree_.phandle_property(iommu_);
+        tree_.property("compatible", std::vector<std::string>{"pci1b36,14", "riscv,pci-iommu"});
+        tree_.property("reg", {function << 8, 0, 0, 0, 0});
+        tree_.property("#iommu-cells", u32{1});
+        tree_.end_node();
+    }
+
+    // PCI IOMMU bindings: requester ids and the device_ids they become, which are the same numbers.
+    std::vector<u32> iommu_map() const {
+        constexpr u32 requesters = 0x1'0000;
+        if (board_.iommu->reg) return {0, iommu_, 0, requesters};
+        const u32 own = board_.iommu->slot << 3;
+        return {0, iommu_, 0, own, own + 1, iommu_, own + 1, requesters - own - 1};
     }
 
     void test() {
@@ -350,6 +399,10 @@ class BoardTree {
         }
         tree_.property("interrupt-map", map);
         tree_.property("interrupt-map-mask", {0x1800, 0, 0, 7});
+        if (board_.iommu) {
+            tree_.property("iommu-map", iommu_map());
+            if (!board_.iommu->reg) iommu_function();
+        }
         tree_.end_node();
     }
 
@@ -359,6 +412,7 @@ class BoardTree {
     u32 controller_ = 0;  // where the wires of devices end
     u32 msi_parent_ = 0, msi_parent_machine_ = 0;
     u32 test_ = 0;
+    u32 iommu_ = 0;
 };
 
 }  // namespace

@@ -47,6 +47,16 @@ struct PcieNode {
     u32 first_interrupt = 32;  // INTA of device 0; four in a row, swizzled (PCI-to-PCI Bridge 1.2, 9.1)
 };
 
+// A platform device, or a function of bus 0 of the PCIe node.
+struct IommuNode {
+    std::optional<AddressRange> reg;
+    u32 first_interrupt = 0;  // of a platform device: four in a row
+    unsigned slot = 0;        // of a function
+};
+
+// The device_id of virtio-mmio slot 0; PCI functions have 16 bits.
+inline constexpr u32 virtio_mmio_device_id = 0x1'0000;
+
 struct BoardDescription {
     AddressRange memory{0x8000'0000, 0};
     unsigned harts = 1;
@@ -70,6 +80,7 @@ struct BoardDescription {
     unsigned virtio_mmio_slots = 8;  // slot n: base + n * 0x1000, interrupt 1 + n
     u64 virtio_mmio_base = 0x1000'1000;
     std::optional<PcieNode> pcie = PcieNode{};
+    std::optional<IommuNode> iommu;  // in front of all PCI functions and virtio-mmio slots
     // mhpmcounter3.. that can be programmed, as a mask of counter numbers; no value: no pmu node.
     std::optional<u32> pmu_counters = 0;
 

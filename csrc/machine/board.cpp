@@ -26,7 +26,6 @@ void refuse_unknown(const MachineConfig& config) {
     const auto refuse = [](bool asked, const char* what) {
         if (asked) throw ConfigError(std::string(what) + " is not part of this board yet");
     };
-    refuse(config.iommu != IommuKind::none, "an IOMMU");
     refuse(config.display != DisplayKind::none, "a display");
     refuse(config.input, "an input device");
     if (config.pcie_ports > map::port_slots) {
@@ -42,7 +41,7 @@ Board::Board(const MachineConfig& config, memory::GuestRam& ram, memory::Address
     : clock_(clock),
       entropy_(entropy),
       executors_(std::move(executors)),
-      virtio_options_{.packed_rings = config.packed_rings} {
+      virtio_options_{.packed_rings = config.packed_rings, .behind_iommu = config.iommu != IommuKind::none} {
     refuse_unknown(config);
     std::vector<InterruptLine> software;
     for (unsigned hart = 0; hart < config.harts; ++hart)
@@ -63,6 +62,7 @@ Board::Board(const MachineConfig& config, memory::GuestRam& ram, memory::Address
                                                            line(map::pcie_irq + 2), line(map::pcie_irq + 3)},
                                                 interrupts->messages());
     bus.map(0x3000'0000, 0x1000'0000, *pcie);
+    if (config.iommu != IommuKind::none) add_iommu(config, ram, bus, clock);
 
     std::vector<hardware::Ahci::Disk> sata;
     std::vector<std::unique_ptr<virtio::VirtioDevice>> on_mmio;
@@ -112,7 +112,14 @@ Board::Board(const MachineConfig& config, memory::GuestRam& ram, memory::Address
             device = std::move(on_mmio[slot]);
             name = device->name();
         }
-        virtio.push_back(std::make_unique<virtio::VirtioMmio>(name, std::move(device), memory::DmaView(ram),
+        memory::DmaTranslator* translator = nullptr;
+        if (iommu != nullptr) {
+            virtio_buses.push_back(
+                std::make_unique<memory::RemappedBus>(*iommu, firmware::virtio_mmio_device_id + slot));
+            translator = virtio_buses.back().get();
+        }
+        virtio.push_back(std::make_unique<virtio::VirtioMmio>(name, std::move(device),
+                                                              memory::DmaView(ram, translator),
                                                               line(map::virtio_irq + slot), virtio_options_));
         bus.map(map::virtio + slot * map::virtio_stride, virtio::VirtioMmio::region_size, *virtio.back());
     }
@@ -156,6 +163,30 @@ std::unique_ptr<hardware::PciDevice> Board::on_pci(std::unique_ptr<virtio::Virti
     return std::make_unique<virtio::VirtioPci>(name, std::move(device), virtio_options_);
 }
 
+void Board::add_iommu(const MachineConfig& config, memory::GuestRam& ram, memory::AddressSpace& bus,
+                      Clock& clock) {
+    MessageSink* const messages = interrupts->messages();
+    const bool as_function = config.iommu == IommuKind::pci;
+    if (as_function && messages == nullptr) {
+        throw ConfigError("iommu=\"pci\" signals by messages: choose interrupts=\"aia\" with it");
+    }
+    hardware::IommuOptions options;
+    options.igs = as_function           ? hardware::IommuInterrupts::msi
+                  : messages != nullptr ? hardware::IommuInterrupts::both
+                                        : hardware::IommuInterrupts::wsi;
+    std::array<InterruptLine, hardware::Iommu::vectors> wires;
+    if (!as_function) {
+        for (unsigned n = 0; n < wires.size(); ++n) wires[n] = interrupts->line(map::iommu_irq + n);
+    }
+    iommu = std::make_unique<hardware::Iommu>("iommu0", ram, clock, messages, wires, options);
+    if (as_function) {
+        pcie->attach(map::iommu_slot, std::make_unique<hardware::IommuPci>(*iommu));
+    } else {
+        bus.map(map::iommu, hardware::Iommu::region_size, *iommu);
+    }
+    pcie->set_remapper(iommu.get());
+}
+
 unsigned Board::next_slot() {
     if (free_slot_ == map::first_port_slot) {
         throw ConfigError("the board has " + std::to_string(map::first_port_slot - map::first_free_slot) +
@@ -175,6 +206,12 @@ std::vector<u8> Board::device_tree(const MachineConfig& config, u64 initrd_base,
         board.aclint = firmware::AddressRange{map::aclint, hardware::Aclint::region_size};
     board.pmu_counters.reset();
     interrupts->describe_to(board);
+    if (config.iommu == IommuKind::platform) {
+        board.iommu = firmware::IommuNode{firmware::AddressRange{map::iommu, hardware::Iommu::region_size},
+                                          map::iommu_irq};
+    } else if (config.iommu == IommuKind::pci) {
+        board.iommu = firmware::IommuNode{std::nullopt, 0, map::iommu_slot};
+    }
     board.bootargs = config.cmdline;
     if (initrd_size != 0) board.initrd = firmware::AddressRange{initrd_base, initrd_size};
     board.rng_seed.resize(32);
@@ -188,6 +225,7 @@ void Board::visit_state(StateVisitor& v) {
     uart->visit_state(v);
     rtc->visit_state(v);
     test->visit_state(v);
+    if (iommu != nullptr && pcie->device(map::iommu_slot) == nullptr) iommu->visit_state(v);
     pcie->visit_state(v);
     for (auto& device : virtio) device->visit_state(v);
     for (auto& device : host_devices) device->visit_state(v);
@@ -223,9 +261,13 @@ std::vector<DeviceInfo> Board::devices(const memory::AddressSpace& bus, bool des
     for (unsigned slot = 0; slot < virtio.size(); ++slot) {
         add(*virtio[slot], "virtio-mmio", interrupts->describe(map::virtio_irq + slot));
     }
+    if (iommu != nullptr && pcie->device(map::iommu_slot) == nullptr) {
+        add(*iommu, "platform", interrupts->describe(map::iommu_irq) + "-39");
+    }
     add(*pcie, "platform", interrupts->describe(map::pcie_irq) + "-35");
     const auto add_function = [&](hardware::PciDevice& function) {
         auto* device = dynamic_cast<memory::MmioDevice*>(&function);
+        if (dynamic_cast<hardware::IommuPci*>(&function) != nullptr) device = iommu.get();
         if (device == nullptr) return;
         const bool paravirtual = dynamic_cast<virtio::VirtioPci*>(&function) != nullptr;
         DeviceInfo& info = add(*device, paravirtual ? "virtio-pci" : "pci", "");

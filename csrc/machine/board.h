@@ -18,6 +18,7 @@
 #include "devices/hardware/aclint.h"
 #include "devices/hardware/ahci.h"
 #include "devices/hardware/goldfish_rtc.h"
+#include "devices/hardware/iommu/iommu_pci.h"
 #include "devices/hardware/pcie_root.h"
 #include "devices/hardware/pcie_root_port.h"
 #include "devices/hardware/test_device.h"
@@ -30,13 +31,15 @@ namespace wirt::machine {
 
 namespace map {
 inline constexpr u64 test = 0x0010'0000, rtc = 0x0010'1000, aclint = 0x0200'0000, uart = 0x1000'0000,
-                     virtio = 0x1000'1000, virtio_stride = 0x1000, dram = 0x8000'0000;
+                     virtio = 0x1000'1000, virtio_stride = 0x1000, iommu = 0x0301'0000, dram = 0x8000'0000;
 // Linux wants its image 2 MiB above a 2 MiB boundary; firmware lives below.
 inline constexpr u64 kernel = dram + 0x20'0000;
 inline constexpr unsigned virtio_slots = 8;
-inline constexpr unsigned virtio_irq = 1, uart_irq = 10, rtc_irq = 11, pcie_irq = 32, host_device_irq = 36;
+inline constexpr unsigned virtio_irq = 1, uart_irq = 10, rtc_irq = 11, pcie_irq = 32, iommu_irq = 36,
+                          host_device_irq = 40;
 // Slots of bus 0: what is built in, then devices of their own, then hot-plug ports.
-inline constexpr unsigned ahci_slot = 1, first_free_slot = 4, first_port_slot = 24, port_slots = 8;
+inline constexpr unsigned ahci_slot = 1, iommu_slot = 2, first_free_slot = 4, first_port_slot = 24,
+                          port_slots = 8;
 }  // namespace map
 
 class Board {
@@ -78,6 +81,9 @@ class Board {
     std::unique_ptr<devices::hardware::Uart16550> uart;
     std::unique_ptr<devices::hardware::GoldfishRtc> rtc;
     std::unique_ptr<devices::hardware::TestDevice> test;
+    std::unique_ptr<devices::hardware::Iommu>
+        iommu;  // its registers are a platform device's or a PCI function's
+    std::vector<std::unique_ptr<memory::RemappedBus>> virtio_buses;  // of virtio-mmio slots behind it
     std::unique_ptr<devices::hardware::PcieRoot> pcie;
     devices::hardware::Ahci* ahci = nullptr;
     std::vector<std::unique_ptr<devices::virtio::VirtioMmio>> virtio;
@@ -86,6 +92,8 @@ class Board {
     std::vector<devices::hardware::PcieRootPort*> ports;  // slots 24 and up
 
   private:
+    void add_iommu(const MachineConfig& config, memory::GuestRam& ram, memory::AddressSpace& bus,
+                   Clock& clock);
     // The PCI slot of the next NIC or virtio device, in the order of the configuration.
     unsigned next_slot();
     std::unique_ptr<devices::virtio::VirtioDevice> virtio_block(const DiskConfig& disk);

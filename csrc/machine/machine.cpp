@@ -199,9 +199,13 @@ void Machine::map_device(u64 base, u64 size, std::unique_ptr<memory::MmioDevice>
     parts_->board->host_devices.push_back(std::move(device));
 }
 
+devices::hardware::Iommu* Machine::iommu() {
+    return parts_->board->iommu.get();
+}
+
 InterruptLine Machine::interrupt_line(unsigned source) {
     if (source < map::host_device_irq || source >= devices::hardware::Plic::source_count) {
-        throw ConfigError("interrupt sources for devices of your own are 36 to 95");
+        throw ConfigError("interrupt sources for devices of your own are 40 to 95");
     }
     return parts_->board->interrupts->line(source);
 }

@@ -24,6 +24,10 @@
 #include "riscv/hart.h"
 #include "storage/block_backend.h"
 
+namespace wirt::devices::hardware {
+class Iommu;
+}
+
 namespace wirt::machine {
 
 enum class VirtioTransport : u8 { mmio, pci };
@@ -171,13 +175,14 @@ class Machine {
     void require_still() const;         // throws StateError while running
     memory::GuestRam& ram();
     memory::AddressSpace& bus();
-    devices::ConsolePort& serial();   // the 16550
-    devices::ConsolePort& hvc();      // virtio-console
+    devices::hardware::Iommu* iommu();  // null without one
+    devices::ConsolePort& serial();     // the 16550
+    devices::ConsolePort& hvc();        // virtio-console
     devices::ConsolePort& console();  // the one the command line's last console= names; also SBI DBCN output
     std::vector<u8> dtb() const;
     // Maps a host-implemented device; only before start(). ConfigError on overlap.
     void map_device(u64 base, u64 size, std::unique_ptr<memory::MmioDevice> device);
-    // An input of the interrupt controller for a host-implemented device; `source` 36..95.
+    // An input of the interrupt controller for a host-implemented device; `source` 40..95.
     InterruptLine interrupt_line(unsigned source);
 
     // --- devices that come and go: created, running or paused ---

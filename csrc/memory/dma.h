@@ -40,6 +40,19 @@ class DmaRemapper {
     virtual bool send_message(u32 device_id, u64 address, u32 data) = 0;
 };
 
+// The bus as one device has it: a translator with the device's name filled in.
+class RemappedBus final : public DmaTranslator {
+  public:
+    RemappedBus(DmaRemapper& remapper, u32 device_id) : remapper_(remapper), device_id_(device_id) {}
+    std::optional<u64> translate(u64 address, DmaDirection direction, u64& contiguous) override {
+        return remapper_.translate(device_id_, address, direction, contiguous);
+    }
+
+  private:
+    DmaRemapper& remapper_;
+    const u32 device_id_;
+};
+
 class DmaView {
   public:
     explicit DmaView(GuestRam& ram, DmaTranslator* translator = nullptr)
@@ -68,6 +81,30 @@ class DmaView {
         __atomic_store_n(reinterpret_cast<T*>(to), value, __ATOMIC_RELEASE);
         note(to, sizeof(T));
         return true;
+    }
+
+    // Read-modify-write in one access, sequentially consistent; nullopt as for load(). True: `expected` was
+    // there and is replaced.
+    template <typename T>
+    [[nodiscard]] std::optional<bool> compare_exchange(u64 address, std::type_identity_t<T> expected,
+                                                       std::type_identity_t<T> desired) const {
+        u8* at =
+            (address & (sizeof(T) - 1)) == 0 ? piece(address, sizeof(T), DmaDirection::from_device) : nullptr;
+        if (at == nullptr) return std::nullopt;
+        const bool swapped = __atomic_compare_exchange_n(reinterpret_cast<T*>(at), &expected, desired, false,
+                                                         __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+        if (swapped) note(at, sizeof(T));
+        return swapped;
+    }
+    // The value before.
+    template <typename T>
+    [[nodiscard]] std::optional<T> fetch_or(u64 address, std::type_identity_t<T> value) const {
+        u8* at =
+            (address & (sizeof(T) - 1)) == 0 ? piece(address, sizeof(T), DmaDirection::from_device) : nullptr;
+        if (at == nullptr) return std::nullopt;
+        const T before = __atomic_fetch_or(reinterpret_cast<T*>(at), value, __ATOMIC_SEQ_CST);
+        note(at, sizeof(T));
+        return before;
     }
 
     // Appends host spans that cover the guest range, for preadv/pwritev without a copy. False when some byte

@@ -7,7 +7,7 @@ import collections.abc
 import enum
 import typing
 import typing_extensions
-__all__: list[str] = ['BarDescription', 'BlockBackend', 'Bus', 'Console', 'ControlRegisters', 'DeviceInfo', 'DiskBus', 'DiskConfig', 'DisplayKind', 'EndPoint', 'ExitCount', 'FloatRegisters', 'Hart', 'HartStats', 'Image', 'Instruction', 'InstructionInfo', 'IntegerRegisters', 'InterruptControllers', 'InterruptLine', 'IommuKind', 'Machine', 'MachineConfig', 'MachineState', 'Mark', 'Memory', 'NetConfig', 'NicModel', 'Port', 'PortStats', 'Privilege', 'QueueDescription', 'Region', 'Register', 'StopInfo', 'StopReason', 'Switch', 'VirtioTransport', 'VolatileCache', 'csrs', 'disassemble', 'float_register_names', 'instructions', 'interrupt_line', 'map_device', 'memory_disk', 'open_disk', 'register_names']
+__all__: list[str] = ['BarDescription', 'BlockBackend', 'Bus', 'Console', 'ControlRegisters', 'DeviceInfo', 'DiskBus', 'DiskConfig', 'DisplayKind', 'Dma', 'EndPoint', 'ExitCount', 'FloatRegisters', 'Hart', 'HartStats', 'Image', 'Instruction', 'InstructionInfo', 'IntegerRegisters', 'InterruptControllers', 'InterruptLine', 'Iommu', 'IommuBench', 'IommuKind', 'Machine', 'MachineConfig', 'MachineIommu', 'MachineState', 'Mark', 'Memory', 'NetConfig', 'NicModel', 'Port', 'PortStats', 'Privilege', 'QueueDescription', 'Region', 'Register', 'StopInfo', 'StopReason', 'Switch', 'VirtioTransport', 'VolatileCache', 'csrs', 'disassemble', 'dma', 'float_register_names', 'instructions', 'interrupt_line', 'iommu', 'map_device', 'memory_disk', 'open_disk', 'register_names']
 class InstructionInfo:
     """
     One instruction of the tables that the hart executes.
@@ -934,6 +934,94 @@ class InterruptLine:
         """
         Its number at the controller.
         """
+class Dma:
+    """
+    Memory as a bus master with a device_id of its own reaches it.
+    """
+    def read(self, address: typing.SupportsIndex, length: typing.SupportsIndex) -> bytes:
+        """
+        `length` bytes; DmaError when the IOMMU refuses one of them or it is no RAM.
+        """
+    def send_message(self, address: typing.SupportsIndex, data: typing.SupportsIndex) -> None:
+        """
+        A message-signalled interrupt: a write of 4 bytes, translated as one.
+        """
+    def write(self, address: typing.SupportsIndex, data: typing_extensions.Buffer) -> None:
+        """
+        The same for a write; what comes before the first refused page is written.
+        """
+    @property
+    def device_id(self) -> int:
+        ...
+class Iommu:
+    """
+    The whole request interface of an IOMMU.
+    """
+    def invalidation_completed(self, rid: typing.SupportsIndex, payload: typing.SupportsIndex, *, dseg: typing.SupportsIndex | None = None) -> bool:
+        """
+        An "Invalidation Completion"; False when none was expected.
+        """
+    def invalidation_timed_out(self, itags: typing.SupportsIndex) -> None:
+        ...
+    def page_request(self, rid: typing.SupportsIndex, payload: typing.SupportsIndex, *, pid: typing.SupportsIndex | None = None, privileged: bool = False, execute: bool = False, dseg: typing.SupportsIndex | None = None) -> None:
+        """
+        A PCIe "Page Request" or "Stop Marker" message.
+        """
+    def request(self, device_id: typing.SupportsIndex, address: typing.SupportsIndex, *, process_id: typing.SupportsIndex | None = None, kind: str = 'untranslated', write: bool = False, execute: bool = False, privileged: bool = False, no_write: bool = False, cxl: bool = False) -> dict[str, typing.Any]:
+        """
+        One request: kind "untranslated", "translated" or "ats" (an ATS translation request). Status 0 is success, 1 unsupported request, 4 completer abort.
+        """
+class MachineIommu(Iommu):
+    """
+    That of a machine.
+    """
+class IommuBench(Iommu):
+    """
+    An IOMMU with RAM of its own at 0x8000_0000 and nothing else, for tests. Options are the fields of `capabilities` in lower case, `reset_mode`, `gxl_writable`; `igs` is 0 (MSI), 1 (WSI) or 2 (both).
+    """
+    def __init__(self, memory_bytes: typing.SupportsIndex, **kwargs: int) -> None:
+        ...
+    def advance(self, ns: typing.SupportsIndex) -> None:
+        """
+        Lets guest time pass.
+        """
+    def dma_translate(self, device_id: typing.SupportsIndex, address: typing.SupportsIndex, write: bool = False) -> tuple[int, int] | None:
+        """
+        (physical address, bytes it is good for) of a device's own access, or None.
+        """
+    def memory_read(self, address: typing.SupportsIndex, length: typing.SupportsIndex) -> bytes:
+        ...
+    def memory_write(self, address: typing.SupportsIndex, data: bytes) -> None:
+        ...
+    def read(self, offset: typing.SupportsIndex, size: typing.SupportsIndex) -> int:
+        """
+        A register, as a hart reads it.
+        """
+    def reset(self) -> None:
+        ...
+    def send_message(self, device_id: typing.SupportsIndex, address: typing.SupportsIndex, data: typing.SupportsIndex) -> bool:
+        ...
+    def take_interrupts(self) -> list[tuple[int, int]]:
+        """
+        (address, data) of messages since the last call.
+        """
+    def take_messages(self) -> list[dict[str, typing.Any]]:
+        """
+        ATS messages to devices since the last call.
+        """
+    def write(self, offset: typing.SupportsIndex, size: typing.SupportsIndex, value: typing.SupportsIndex) -> None:
+        ...
+    @property
+    def accept_messages(self) -> bool:
+        """
+        Whether some device takes ATS messages; without one an invalidation times out.
+        """
+    @accept_messages.setter
+    def accept_messages(self, arg0: bool) -> None:
+        ...
+    @property
+    def wires(self) -> list[bool]:
+        ...
 def csrs() -> list[tuple[str, int]]:
     """
     (name, number) of the control and status registers that have a name.
@@ -942,6 +1030,8 @@ def disassemble(raw: typing.SupportsIndex, pc: typing.SupportsIndex = 0) -> str:
     """
     One instruction of either width as assembly text; targets of jumps are shown as addresses.
     """
+def dma(machine: Machine, device_id: typing.SupportsIndex) -> Dma:
+    ...
 def float_register_names() -> list[str]:
     """
     ABI names of f0 to f31.
@@ -952,8 +1042,10 @@ def instructions() -> list[InstructionInfo]:
     """
 def interrupt_line(machine: Machine, source: typing.SupportsIndex) -> InterruptLine:
     """
-    An interrupt line for such a device; sources 36 to 95.
+    An interrupt line for such a device; sources 40 to 95.
     """
+def iommu(machine: Machine) -> MachineIommu:
+    ...
 def map_device(machine: Machine, base: typing.SupportsIndex, size: typing.SupportsIndex, name: str, device: typing.Any) -> None:
     """
     Maps an object with read(offset, size) and write(offset, size, value) at a physical address.

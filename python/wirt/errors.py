@@ -13,6 +13,7 @@ __all__ = [
     "ConfigError",
     "ConsoleClosed",
     "ConsoleTimeout",
+    "DmaError",
     "ImageError",
     "NetworkError",
     "PullError",
@@ -48,6 +49,10 @@ class StateError(WirtError, RuntimeError):
 
 class AddressError(WirtError, LookupError):
     """Nothing that the call could use is at this physical or virtual address."""
+
+
+class DmaError(WirtError):
+    """A bus master's access failed: the IOMMU refused it, or there is no memory at the address."""
 
 
 class ConsoleTimeout(WirtError, TimeoutError):

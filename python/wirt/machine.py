@@ -257,6 +257,26 @@ class Machine:
         return self._core.bus
 
     @property
+    def iommu(self) -> _core.Iommu | None:
+        """The IOMMU's whole request interface, for tests; None where the machine has none."""
+        return _core.iommu(self._core)
+
+    def dma(self, device_id: int) -> _core.Dma:
+        """Memory as a bus master sees it: through the IOMMU where the machine has one.
+
+        Args:
+            device_id: who asks, 24 bits: a requester id of PCI, ``0x10000 + n`` for virtio-mmio slot n, or a number of
+                your own from ``0x20000`` on for a device written in Python.
+
+        Returns:
+            An object with ``read(address, length)``, ``write(address, data)`` and ``send_message(address, data)``.
+            They raise :class:`DmaError` where the IOMMU refuses, after it has reported the fault to the guest.
+        """
+        if not 0 <= device_id < 1 << 24:
+            raise ConfigError(f"device_id {device_id}: 24 bits")
+        return _core.dma(self._core, device_id)
+
+    @property
     def disks(self) -> list[Disk]:
         """Its disks, in the order given and attached."""
         return list(self._disks)
@@ -286,7 +306,7 @@ class Machine:
         _core.map_device(self._core, _natural(base, "base"), _natural(size, "size"), name, device)
 
     def interrupt_line(self, source: int) -> _core.InterruptLine:
-        """An input of the interrupt controller for a Python device, 36 to 95; ``line.set(True)`` raises it."""
+        """An input of the interrupt controller for a Python device, 40 to 95; ``line.set(True)`` raises it."""
         return _core.interrupt_line(self._core, source)
 
     # --- devices that come and go ---

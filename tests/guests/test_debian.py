@@ -155,3 +155,46 @@ def test_two_guests_reach_each_other_through_the_switch(debian: Guest) -> None:
 
         for shell in shells:
             assert kernel_warnings(shell) == ""
+
+
+@pytest.mark.parametrize(("form", "interrupts"), [("platform", "plic"), ("platform", "aia"), ("pci", "aia")])
+def test_the_iommu_in_strict_mode(debian: Guest, form: str, interrupts: str) -> None:
+    """All disks behind it, each kind of bus; what the driver has set up is read back from the registers."""
+    disks = {
+        "vda": wirt.Disk.memory("16M"),
+        "vdb": wirt.Disk.memory("16M", "virtio-pci"),
+        "sda": wirt.Disk.memory("16M", "ahci"),
+    }
+    content = os.urandom(4 << 20)
+    disks["vda"].write(0, content)
+    digest = hashlib.sha256(content).hexdigest()
+    with wirt.Machine(
+        debian.kernel,
+        initrd=debian.initrd,
+        cmdline="earlycon=sbi console=ttyS0 iommu.passthrough=0 iommu.strict=1",
+        disks=list(disks.values()),
+        iommu=form,
+        interrupts=interrupts,
+    ) as vm:
+        vm.start()
+        shell = shell_of(vm)
+        assert "DMA domain TLB invalidation policy: strict mode" in shell.check("dmesg")
+        # AHCI, the PCI disk and the virtio-mmio slots that are taken.
+        assert int(shell.check("ls /sys/kernel/iommu_groups | wc -l")) >= 4
+        assert shell.check("cat /sys/kernel/iommu_groups/*/type | sort -u") == "DMA"
+        shell.check("dd if=/dev/vda of=/dev/sda bs=1M count=4 conv=fsync")
+        shell.check("dd if=/dev/sda of=/dev/vdb bs=4k count=1024 oflag=direct")
+        shell.check("echo 3 >/proc/sys/vm/drop_caches")
+        for name, disk in disks.items():
+            assert digest in shell.check(f"dd if=/dev/{name} bs=64k count=64 2>/dev/null | sha256sum"), name
+            assert hashlib.sha256(disk.read(0, len(content))).hexdigest() == digest
+        assert "iommu" not in kernel_warnings(shell).lower()
+        (listed,) = [device for device in vm.devices if device.name == "iommu0"]
+        assert listed.base is not None
+        assert vm.bus.read(listed.base + 16, 8) & 0xF == 4, "three levels of directory"
+        assert vm.bus.read(listed.base + 52, 4) == 0, "no fault was recorded"
+        assert vm.bus.read(listed.base + 32, 4) == vm.bus.read(listed.base + 36, 4), "no command is left"
+        # And a device that is not what it says is refused.
+        with pytest.raises(wirt.DmaError):
+            vm.dma(0x2_0000).read(0x8000_0000, 4)
+        assert vm.bus.read(listed.base + 52, 4) == 1
