@@ -57,6 +57,7 @@ Translation Ioatc::unpack(u64 key, u64 from, u64 to) {
     t.d2 = bit(from, d2);
     t.pbmt = static_cast<u8>(bits<u64>(from, memory_type, 2));
     t.msi = bit(to, 0);
+    t.reach = u64{1} << bits<u64>(to, 1, 6);
     return t;
 }
 
@@ -109,22 +110,27 @@ void Ioatc::insert(const Translation& t) {
     const u64 permissions = u64{t.r1} << r1 | u64{t.w1} << w1 | u64{t.x1} << x1 | u64{t.u} << user |
                             u64{t.g} << global | u64{t.d1} << d1 | u64{t.r2} << r2 | u64{t.w2} << w2 |
                             u64{t.x2} << x2 | u64{t.d2} << d2 | u64{t.pbmt} << memory_type;
-    store(entries_[slot_of(key, t.from, size_log2)], key, t.from | permissions, t.to | u64{t.msi});
+    store(entries_[slot_of(key, t.from, size_log2)], key, t.from | permissions,
+          t.to | u64{t.msi} | static_cast<u64>(std::countr_zero(t.reach)) << 1);
+    broken_up_ |= t.reach > t.size;
     sizes_.store(sizes_.load(std::memory_order_relaxed) | t.size, std::memory_order_release);
 }
 
 template <typename Matches>
 void Ioatc::invalidate_if(Matches&& matches) {
     u64 sizes = 0;
+    broken_up_ = false;
     for (std::size_t i = 0; i < std::size_t{1} << translation_bits; ++i) {
         Entry& entry = entries_[i];
         const u64 key = entry.key.load(std::memory_order_relaxed);
         if (key == 0) continue;
-        const Translation t = unpack(key, entry.from.load(std::memory_order_relaxed), 0);
+        const Translation t =
+            unpack(key, entry.from.load(std::memory_order_relaxed), entry.to.load(std::memory_order_relaxed));
         if (matches(t)) {
             store(entry, 0, 0, 0);
         } else {
             sizes |= t.size;
+            broken_up_ |= t.reach > t.size;
         }
     }
     sizes_.store(sizes, std::memory_order_release);
@@ -133,7 +139,8 @@ void Ioatc::invalidate_if(Matches&& matches) {
 namespace {
 
 bool overlaps(const Translation& t, const PageRange& range) {
-    return t.from <= range.last && t.from + (t.size - 1) >= range.first;
+    const u64 from = t.from & ~(t.reach - 1);
+    return from <= range.last && from + (t.reach - 1) >= range.first;
 }
 
 }  // namespace
@@ -141,7 +148,7 @@ bool overlaps(const Translation& t, const PageRange& range) {
 void Ioatc::invalidate_first_stage(std::optional<u32> gscid, std::optional<u32> pscid,
                                    std::optional<PageRange> range) {
     // The command that unmapping one page gives names its space and its page: no need to look everywhere.
-    if (pscid && range && range->last - range->first < page_bytes) {
+    if (!broken_up_ && pscid && range && range->last - range->first < page_bytes) {
         const u64 space = pack_space({gscid.has_value(), true, gscid.value_or(0), *pscid});
         for (u64 sizes = sizes_.load(std::memory_order_relaxed); sizes != 0; sizes &= sizes - 1) {
             const unsigned size_log2 = static_cast<unsigned>(std::countr_zero(sizes));

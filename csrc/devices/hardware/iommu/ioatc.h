@@ -30,6 +30,8 @@ struct Translation {
     SpaceTag space;
     u64 from = 0, to = 0;  // first byte of either range
     u64 size = 0;
+    // Of the largest page-table leaf that it was made from: an invalidation names any address in that.
+    u64 reach = 0;
     // Of the first and of the second stage.
     bool r1 = false, w1 = false, x1 = false, u = false, g = false, d1 = false;
     bool r2 = false, w2 = false, x2 = false, d2 = false;
@@ -78,7 +80,7 @@ class Ioatc {
   private:
     static constexpr unsigned translation_bits = 12, device_bits = 8, process_bits = 8;
 
-    // Words of an entry: space and size; source page and permissions; destination.
+    // Words of an entry: space and size; source page and permissions; destination and reach.
     struct Entry {
         std::atomic<u32> sequence{0};  // odd while it is rewritten
         std::atomic<u64> key{0};       // 0: empty
@@ -106,6 +108,7 @@ class Ioatc {
 
     std::unique_ptr<Entry[]> entries_;
     std::atomic<u64> sizes_{0};  // bit n: some entry covers 2^n bytes
+    bool broken_up_ = false;     // some entry covers less than its leaf
     // Per slot of devices_: device_id and space, for dma(); 0: none.
     std::array<std::atomic<u64>, 1 << device_bits> device_spaces_{};
     std::array<Device, 1 << device_bits> devices_;

@@ -312,6 +312,7 @@ Cause Iommu::translate_address(Passage& p, const DeviceContext& dc, SpaceTag spa
     Leaf second;
     if (const Cause cause = translate_msi(p, dc, guest_address, second); cause != Cause::none) return cause;
     if (response.mrif && p.debug) return Cause::transaction_type_disallowed;
+    u64 reach = p.walk.first.mode == mode_bare ? page_bytes : first.size;
     if (!response.msi) {
         switch (p.walk.second_stage(guest_address, access, false, second)) {
             case WalkFault::none:
@@ -322,6 +323,7 @@ Cause Iommu::translate_address(Passage& p, const DeviceContext& dc, SpaceTag spa
                 p.iotval2 = guest_address & ~u64{3};
                 return guest_page_fault(access);
         }
+        if (p.walk.second.mode != mode_bare) reach = std::max(reach, second.size);
         second.size =
             size_clear_of_interrupt_files(dc, guest_address, second.size, guest_page_bits(options_));
     }
@@ -345,6 +347,7 @@ Cause Iommu::translate_address(Passage& p, const DeviceContext& dc, SpaceTag spa
                        .from = request.address & ~(size - 1),
                        .to = response.address & ~(size - 1),
                        .size = size,
+                       .reach = std::max(reach, size),
                        .r1 = first.r,
                        .w1 = first.w,
                        .x1 = first.x,

@@ -98,6 +98,33 @@ def test_superpages_go_whole(bench: Bench) -> None:
     assert bench.core.dma_translate(5, 0x20_1000)[0] == RAM + 0x60_1000
 
 
+def test_pieces_of_a_superpage_go_with_their_leaf(bench: Bench) -> None:
+    # 2 MiB of guest memory through pages of 4 KiB: the translation is cached as one of these. Tables map themselves.
+    first, second = bench.table(), bench.table(second=True)
+    bench.device(5, fsc=mode(8, first), iohgatp=mode(8, second, 1), pscid=1)
+    entry = bench.map(first, 0x20_0000, RAM + 0x80_0000, level=1)
+    bench.map(second, RAM, RAM, level=1, second=True)
+    for page in (OLD + PAGE, NEW + PAGE, RAM + 0x60_1000):
+        bench.map(second, page, page, second=True)
+    assert bench.core.dma_translate(5, 0x20_1000) == (OLD + 0x1000, PAGE)
+    bench.store(entry, (RAM + 0x60_0000) >> 2 | FLAGS)
+    assert bench.command(*iotinval_vma(pscid=1, gscid=1, address=0x40_0000))
+    assert bench.core.dma_translate(5, 0x20_1000)[0] == OLD + 0x1000
+    assert bench.command(*iotinval_vma(pscid=1, gscid=1, address=0x3F_F000))
+    assert bench.core.dma_translate(5, 0x20_1000)[0] == RAM + 0x60_1000
+
+
+def test_pieces_of_a_second_stage_superpage_go_with_their_leaf(bench: Bench) -> None:
+    # The first stage is Bare, which counts as pages of 1 GiB.
+    second = bench.table(second=True)
+    bench.device(5, iohgatp=mode(9, second, 1))
+    entry = bench.map(second, 0, 0, levels=4, level=3, second=True)
+    assert bench.core.dma_translate(5, RAM) == (RAM, 1 << 30)
+    bench.store(entry, 1 << 39 >> 2 | FLAGS)
+    assert bench.command(*iotinval_gvma(gscid=1, address=0x1000))
+    assert bench.core.dma_translate(5, RAM)[0] == RAM + (1 << 39)
+
+
 def test_second_stage(bench: Bench) -> None:
     root = bench.table(second=True)
     for device_id, gscid in ((5, 1), (6, 2)):
