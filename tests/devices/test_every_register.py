@@ -41,7 +41,7 @@ def vm(request: pytest.FixtureRequest) -> Iterator[wirt.Machine]:
     with wirt.Machine(
         memory="16M",
         disks=[wirt.Disk.memory("1M", bus=bus), wirt.Disk.memory("1M", bus="ahci"), wirt.Disk.memory("1M", bus="ahci")],
-        nets=[lan.port(model=bus)],
+        nets=[lan.port(model=bus), lan.port(model="e1000e")],
         **options,
     ) as machine:
         place_bars(machine)

@@ -446,6 +446,30 @@ void E1000e::on_deadline() {
     interrupts_.run_timers();
 }
 
+void E1000e::describe(DeviceDescription& out) {
+    std::lock_guard lock(mutex());
+    for (u32 queue = 0; queue < queue_count; ++queue) {
+        const auto add = [&](const char* direction, u32 length, bool enabled) {
+            const u32 size = registers_[length + queue * ring_bytes] / static_cast<u32>(Descriptor::bytes);
+            out.queues.push_back({direction + std::to_string(queue), size, enabled && size != 0});
+        };
+        add("receive", RDLEN, receiver_.enabled());
+        add("transmit", TDLEN, transmitter_.enabled());
+    }
+    const std::pair<const char*, bool> features[] = {
+        {"extended receive descriptors", (registers_[RFCTL] & rfctl_exsten) != 0},
+        {"packet split", (registers_[RCTL] & rctl_dtyp) == rctl_dtyp_split},
+        {"receive-side scaling", (registers_[MRQC] & mrqc_enable) == mrqc_enable_rss},
+        {"VLAN tags", (registers_[CTRL] & ctrl_vme) != 0},
+        {"VLAN filter", (registers_[RCTL] & rctl_vfe) != 0},
+        {"jumbo frames", (registers_[RCTL] & rctl_lpe) != 0},
+        {"promiscuous", (registers_[RCTL] & rctl_upe) != 0},
+    };
+    for (const auto& [name, on] : features) {
+        if (on) out.features.emplace_back(name);
+    }
+}
+
 void E1000e::visit_state(StateVisitor& v) {
     v.section(name_, 1);
     registers_.visit_state(v);

@@ -18,6 +18,7 @@
 #include "base/counters.h"
 #include "base/deadline.h"
 #include "base/deferred_work.h"
+#include "base/description.h"
 #include "devices/hardware/e1000e/interrupts.h"
 #include "devices/hardware/e1000e/nvm.h"
 #include "devices/hardware/e1000e/phy.h"
@@ -31,6 +32,7 @@ namespace wirt::devices::hardware {
 class E1000e final : public PciDevice,
                      public memory::MmioDevice,
                      public CountedDevice,
+                     public DescribedDevice,
                      public DeadlineSource,
                      private e1000e::InterruptPins {
   public:
@@ -48,6 +50,7 @@ class E1000e final : public PciDevice,
     void reset() override;
     void visit_state(StateVisitor& v) override;
     const DeviceCounters& counters() const override { return counters_; }
+    void describe(DeviceDescription& out) override;
     // The machine drains the executor in between.
     void pause_function() override { work_.pause(); }
     void resume_function() override { work_.resume(); }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <iterator>
+#include <string>
 
 namespace wirt::devices::hardware::e1000e {
 
@@ -45,7 +46,7 @@ constexpr RegisterSpec specs[] = {
     {IAM, 4, rw, "IAM", 0, all, interrupt},
     {IVAR, 4, rw, "IVAR", 0, 0x800f'ffff, interrupt},
     {EITR, 4 * vector_count, rw, "EITR", 0, 0xffff, interrupt},
-    {RCTL, 4, rw, "RCTL", 0, 0x7eff'ffde, receive},
+    {RCTL, 4, rw, "RCTL", 0, 0x7eff'fffe, receive},
     {FCTTV, 4, rw, "FCTTV", 0, 0xffff, general},
     {TCTL, 4, rw, "TCTL", 0, all, transmit},
     {TCTL_EXT, 4, rw, "TCTL_EXT", 0, all, transmit},
@@ -264,13 +265,24 @@ struct Map {
                 index[(specs[s].offset + at) / 4] = count++;
                 spec[(specs[s].offset + at) / 4] = static_cast<u16>(s);
             }
-            table.push_back({specs[s].offset, specs[s].bytes, specs[s].access, specs[s].name, specs[s].reset,
-                             specs[s].cite});
+            add(specs[s], specs[s].offset, specs[s].bytes, specs[s].name);
         }
+        alias_names.reserve(std::size(aliases));  // the table points into it
+        for (const Alias& alias : aliases) {
+            const RegisterSpec& of = specs[spec[alias.of / 4]];
+            alias_names.push_back(std::string(of.name) + " (alias)");
+            add(of, alias.offset, alias.bytes, alias_names.back().c_str());
+        }
+        std::sort(table.begin(), table.end(),
+                  [](const memory::Register& a, const memory::Register& b) { return a.offset < b.offset; });
+    }
+    void add(const RegisterSpec& of, u32 offset, u32 bytes, const char* name) {
+        table.push_back({offset, bytes, of.access, name, of.reset, of.cite});
     }
     std::array<u16, register_bytes / 4> index;
     std::array<u16, register_bytes / 4> spec;
     std::vector<memory::Register> table;
+    std::vector<std::string> alias_names;
     u16 count = 0;
 };
 
