@@ -92,6 +92,9 @@ Machine::Parts::Parts(MachineConfig given)
     ram.on_code_write([this] {
         for (auto& slot : slots) slot->hart->note_code_write();
     });
+    bus.on_host_pages_moved([this] {
+        for (auto& slot : slots) slot->hart->note_host_pages_moved();
+    });
     board->aclint->on_change([this](unsigned index) { slots[index]->hart->request_settle(); });
     board->deadlines.on_nearer([this] { wake(*slots[deadline_keeper()]->hart); });
     load();

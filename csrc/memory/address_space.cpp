@@ -51,6 +51,13 @@ void AddressSpace::map_hidden(u64 size, MmioDevice& device) {
 }
 
 void AddressSpace::add(std::unique_ptr<Region> region) {
+    if (region->host_pages != nullptr) {
+        if (((region->base | region->size) & page_mask) != 0 || region->host_pages->size() != region->size) {
+            throw ConfigError("device " + std::string(region->device->name()) + " at " + hex(region->base) +
+                              " has host memory and must consist of whole pages");
+        }
+        any_host_pages_ = true;
+    }
     regions_.push_back(std::move(region));
     if (regions_.size() > index_storage_->capacity) {
         auto larger = std::make_unique<Index>(2 * index_storage_->capacity);
@@ -70,21 +77,28 @@ void AddressSpace::unmap(MmioDevice& device) {
         std::move(first, regions_.end(), std::back_inserter(gone));
         regions_.erase(first, regions_.end());
         publish();
+        for (const auto& region : gone) {
+            if (region->host_pages != nullptr) retired_pages_.push_back(region->host_pages);
+        }
+        if (!retired_pages_.empty() && moved_listener_) moved_listener_();
     }
     accesses_.synchronize();
 }
 
 void AddressSpace::relocate(MmioDevice& device, std::optional<u64> base) {
     std::lock_guard lock(change_);
+    bool host_pages_moved = false;
     for (const auto& region : regions_) {
         if (region->device != &device) continue;
         if (region->visible ? base == region->base : !base) return;
+        host_pages_moved |= region->visible && region->host_pages != nullptr;
         region->visible = false;
         if (base) {
             auto clash = [&](u64 other_base, u64 other_size) {
                 return *base < other_base + other_size && other_base < *base + region->size;
             };
-            bool free = *base + region->size > *base && !clash(ram_.base(), ram_.size());
+            bool free = *base + region->size > *base && !clash(ram_.base(), ram_.size()) &&
+                        (region->host_pages == nullptr || (*base & page_mask) == 0);
             for (const auto& other : regions_)
                 free = free && !(other->visible && clash(other->base, other->size));
             region->base = *base;
@@ -92,6 +106,7 @@ void AddressSpace::relocate(MmioDevice& device, std::optional<u64> base) {
         }
     }
     publish();
+    if (host_pages_moved && moved_listener_) moved_listener_();
 }
 
 void AddressSpace::publish() {
@@ -116,7 +131,7 @@ void AddressSpace::publish() {
     sequence_.fetch_add(1);
 }
 
-std::optional<AddressSpace::Hit> AddressSpace::find(u64 address, unsigned size) const {
+std::optional<AddressSpace::Hit> AddressSpace::find(u64 address, u64 size) const {
     for (;;) {
         const u64 before = sequence_.load();
         const Index& index = *index_.load(std::memory_order_acquire);
@@ -142,6 +157,13 @@ std::optional<AddressSpace::Hit> AddressSpace::find(u64 address, unsigned size) 
     }
 }
 
+u8* AddressSpace::host_pages(u64 address, u64 length) const {
+    const GracePeriod::Reader reader(accesses_);
+    const std::optional<Hit> hit = find(address, length);
+    return hit && hit->region->host_pages != nullptr ? hit->region->host_pages->data() + hit->offset
+                                                     : nullptr;
+}
+
 AddressSpace::Counter& AddressSpace::counter(Region& region, u64 offset, unsigned size) {
     const auto& registers = region.registers;
     auto after = std::upper_bound(registers.begin(), registers.end(), offset + size - 1,
@@ -156,7 +178,7 @@ AddressSpace::Counter& AddressSpace::counter(Region& region, u64 offset, unsigne
 }
 
 std::optional<u64> AddressSpace::read(u64 address, unsigned size) {
-    if (const u8* from = ram_.host(address, size)) {
+    if (const u8* from = host(address, size)) {
         switch (size) {
             case 1:
                 return load_atomic<u8>(from);
@@ -178,7 +200,7 @@ std::optional<u64> AddressSpace::read(u64 address, unsigned size) {
 }
 
 bool AddressSpace::write(u64 address, unsigned size, u64 value) {
-    if (u8* to = ram_.host(address, size)) {
+    if (u8* to = host(address, size)) {
         switch (size) {
             case 1:
                 store_atomic<u8>(to, value);

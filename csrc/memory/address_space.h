@@ -2,6 +2,7 @@
 // MMIO; devices never do (they hold a DmaView, which reaches RAM only).
 #pragma once
 
+#include <functional>
 #include <optional>
 
 #include "base/grace_period.h"
@@ -32,6 +33,16 @@ class AddressSpace {
     // which a hart turns into an access fault. RAM is accessed single-copy atomically.
     std::optional<u64> read(u64 address, unsigned size);
     bool write(u64 address, unsigned size, u64 value);
+    // What harts may access directly: RAM, or the host memory of a region that has some. Null for all else.
+    u8* host(u64 address, u64 length) const {
+        u8* const in_ram = ram_.host(address, length);
+        return in_ram != nullptr || !any_host_pages_.load(std::memory_order_relaxed)
+                   ? in_ram
+                   : host_pages(address, length);
+    }
+    // Called, with a lock of this class held, after host memory was moved or hidden: harts then forget where
+    // they saw it.
+    void on_host_pages_moved(std::function<void()> listener) { moved_listener_ = std::move(listener); }
 
     // Snapshot of all exit counters with a non-zero count.
     std::vector<ExitCount> exits() const;
@@ -51,12 +62,14 @@ class AddressSpace {
               size(bytes),
               visible(shown),
               device(&target),
+              host_pages(target.host_pages()),
               registers(target.registers()),
               counters(std::make_unique<Counter[]>(registers.size() + 1)) {}
         u64 base;
         u64 size;
         bool visible;
         MmioDevice* device;
+        const std::shared_ptr<HostPages> host_pages;
         std::span<const Register> registers;
         std::unique_ptr<Counter[]> counters;  // one a register, then "other"
     };
@@ -80,7 +93,8 @@ class AddressSpace {
         u64 offset;
     };
 
-    std::optional<Hit> find(u64 address, unsigned size) const;
+    std::optional<Hit> find(u64 address, u64 size) const;
+    u8* host_pages(u64 address, u64 length) const;
     static Counter& counter(Region& region, u64 offset, unsigned size);
     void add(std::unique_ptr<Region> region);
     void publish();
@@ -92,7 +106,11 @@ class AddressSpace {
     std::vector<std::unique_ptr<Index>> outgrown_;  // each half of the next: never more than one of them all
     std::atomic<Index*> index_{index_storage_.get()};
     std::atomic<u64> sequence_{0};  // odd while the slots are rewritten
-    GracePeriod accesses_;
+    mutable GracePeriod accesses_;
+    std::atomic<bool> any_host_pages_{false};
+    // Of devices that were taken away: a hart may have them in its TLB for a while yet.
+    std::vector<std::shared_ptr<HostPages>> retired_pages_;
+    std::function<void()> moved_listener_;
 };
 
 }  // namespace wirt::memory

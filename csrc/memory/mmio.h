@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/host_pages.h"
 #include "base/state_visitor.h"
 #include "base/types.h"
 
@@ -41,6 +42,11 @@ class MmioDevice {
     // have a defined result here: reads give 0, writes are ignored.
     virtual u64 read(u64 offset, unsigned size) = 0;
     virtual void write(u64 offset, unsigned size, u64 value) = 0;
+
+    // Host memory that harts access in place of read and write, as fast as RAM and with no exit: a
+    // framebuffer. As many pages as the region has; asked for once. It is no RAM: nothing is fetched from it,
+    // no atomic works on it (PMA: AMONone, RsrvNone), and no DMA reaches it.
+    virtual std::shared_ptr<HostPages> host_pages() { return nullptr; }
 
     virtual void reset() = 0;
     virtual void visit_state(StateVisitor& v) = 0;

@@ -72,6 +72,7 @@ Hart::Next Hart::settle(u64 until, RunResult& result) {
     for (;;) {
         const u32 events = events_.exchange(0, std::memory_order_seq_cst);
         if ((events & ev_fence) != 0) service_fences();
+        if ((events & ev_host_pages) != 0) flush_all();
         if ((events & ev_code_page) != 0) {
             std::vector<u64> pages;
             bool every = false;
@@ -184,6 +185,10 @@ void Hart::note_code_page(u64 page) {
 
 void Hart::note_code_write() {
     post(ev_code_write);
+}
+
+void Hart::note_host_pages_moved() {
+    post(ev_host_pages);
 }
 
 // ---------------------------------------------------------------- breakpoints

@@ -96,6 +96,8 @@ class Hart {
     // Called by the machine for HartEnvironment::code_page_marked and GuestRam::on_code_write.
     void note_code_page(u64 page);
     void note_code_write();
+    // Called by the machine for AddressSpace::on_host_pages_moved.
+    void note_host_pages_moved();
     // Something that cycles_until or the interrupts depend on has changed: looks again at the next boundary.
     void request_settle() { post(ev_settle); }
 
@@ -143,7 +145,8 @@ class Hart {
         ev_fence = 4,
         ev_code_page = 8,
         ev_code_write = 16,
-        ev_settle = 32
+        ev_settle = 32,
+        ev_host_pages = 64
     };
     enum class CsrOp : u8 { write, set, clear };
     enum class CacheOp : u8 { inval, clean, flush, zero };
@@ -196,6 +199,9 @@ class Hart {
     void flush_range(u64 start, u64 size, std::optional<u16> asid);
     void drop_store_entries(u64 ram_page);
     void drop_store_entries_of_code();
+    bool holds_code(u64 physical) const {
+        return ram_.contains(physical, 1) && ram_.holds_code((physical - ram_.base()) >> page_shift);
+    }
     template <typename T>
     bool load_slow(u64 address, T& value);
     template <typename T>

@@ -320,7 +320,8 @@ void Hart::drop_store_entries_of_code() {
                 if (entry.tag == TlbEntry::no_tag) continue;
                 const u64 host = entry.tag + entry.addend;
                 const u64 page = (host - reinterpret_cast<u64>(ram_.data())) >> page_shift;
-                if (!ram_.holds_code(page)) continue;
+                // Beyond RAM lies a device's host memory, which holds no code.
+                if (page >= ram_.size() >> page_shift || !ram_.holds_code(page)) continue;
                 entry = {};
                 ram_.invalidate_code(page);
             }
@@ -335,7 +336,7 @@ bool Hart::load_any(u64 address, unsigned size, u64& value) {
     const auto translation = translate_for(address, Access::load, size);
     if (!translation) return false;
     const u64 physical = translation->physical;
-    if (const u8* host = ram_.host(physical, size)) {
+    if (const u8* host = bus_.host(physical, size)) {
         if (translation->cacheable) {
             fill(data_set_->load, address, host);
         }
@@ -357,8 +358,8 @@ bool Hart::store_any(u64 address, unsigned size, u64 value) {
     const auto translation = translate_for(address, Access::store, size);
     if (!translation) return false;
     const u64 physical = translation->physical;
-    if (u8* host = ram_.host(physical, size)) {
-        if (ram_.holds_code((physical - ram_.base()) >> page_shift)) {
+    if (u8* host = bus_.host(physical, size)) {
+        if (holds_code(physical)) {
             store_host(host, size, value);
             ram_.note_write(physical, size);
             return true;
@@ -377,8 +378,8 @@ bool Hart::store_any(u64 address, unsigned size, u64 value) {
     return true;
 }
 
-// A misaligned access to RAM works, also across pages; one to a device is an access fault, since its register
-// accesses cannot be split without effect (Unprivileged ISA 2.6; PMA chapter 3.6).
+// A misaligned access to memory works, also across pages; one to a device's registers is an access fault,
+// since they cannot be split without effect (Unprivileged ISA 2.6; PMA chapter 3.6).
 bool Hart::load_misaligned(u64 address, unsigned size, u64& value) {
     const TlbEntry& entry = data_set_->load[TlbSet::data_index(address)];
     if (entry.tag == (address & ~page_mask) && (address & page_mask) + size <= page_size) {
@@ -392,7 +393,7 @@ bool Hart::load_misaligned(u64 address, unsigned size, u64& value) {
         const unsigned part = done == 0 ? first : size - first;
         const auto translation = translate_for(address + done, Access::load, part);
         if (!translation) return false;
-        const u8* host = ram_.host(translation->physical, part);
+        const u8* host = bus_.host(translation->physical, part);
         if (host == nullptr) {
             raise(exc_load_access, address + done);
             return false;
@@ -424,12 +425,12 @@ bool Hart::store_misaligned(u64 address, unsigned size, u64 value) {
         const unsigned part = done == 0 ? first : size - first;
         const auto translation = translate_for(address + done, Access::store, part);
         if (!translation) return false;
-        u8* host = ram_.host(translation->physical, part);
+        u8* host = bus_.host(translation->physical, part);
         if (host == nullptr) {
             raise(exc_store_access, address + done);
             return false;
         }
-        if (translation->cacheable && !ram_.holds_code((translation->physical - ram_.base()) >> page_shift)) {
+        if (translation->cacheable && !holds_code(translation->physical)) {
             fill(data_set_->store, address + done, host);
         }
         parts[count] = {host, translation->physical, part};
@@ -472,7 +473,13 @@ u8* Hart::atomic_host(u64 address, unsigned size, bool store) {
         return nullptr;
     }
     const TlbEntry& entry = (store ? data_set_->store : data_set_->load)[TlbSet::data_index(address)];
-    if (entry.tag == (address & ~page_mask)) return reinterpret_cast<u8*>(address + entry.addend);
+    if (entry.tag == (address & ~page_mask)) {
+        u8* const host = reinterpret_cast<u8*>(address + entry.addend);
+        // A device's host memory is in the TLB as well.
+        if (static_cast<u64>(host - ram_.data()) < ram_.size()) return host;
+        raise(store ? exc_store_access : exc_load_access, address);
+        return nullptr;
+    }
     const auto translation = translate_for(address, store ? Access::store : Access::load, size);
     if (!translation) return nullptr;
     u8* host = ram_.host(translation->physical, size);
@@ -481,7 +488,7 @@ u8* Hart::atomic_host(u64 address, unsigned size, bool store) {
         raise(store ? exc_store_access : exc_load_access, address);
         return nullptr;
     }
-    if (store && ram_.holds_code((translation->physical - ram_.base()) >> page_shift)) {
+    if (store && holds_code(translation->physical)) {
         atomic_note_ = translation->physical + 1;
     } else if (translation->cacheable) {
         fill(store ? data_set_->store : data_set_->load, address, host);
@@ -517,8 +524,8 @@ bool Hart::cache_block(CacheOp op, u64 address) {
               address);
         return false;
     }
-    // Outside RAM there is nothing that is cached.
-    u8* host = ram_.host(translation->physical, block);
+    // Registers are not cached.
+    u8* host = bus_.host(translation->physical, block);
     if (host == nullptr) {
         raise(exc_store_access, address);
         return false;
