@@ -16,4 +16,5 @@ PYBIND11_MODULE(_core, module) {
     register_machine(module);
     register_devices(module);
     register_iommu(module);
+    register_display(module);
 }

@@ -16,5 +16,6 @@ void register_harts(pybind11::module_& module);
 void register_machine(pybind11::module_& module);
 void register_devices(pybind11::module_& module);
 void register_iommu(pybind11::module_& module);
+void register_display(pybind11::module_& module);
 
 }  // namespace wirt::bindings

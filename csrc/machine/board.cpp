@@ -4,9 +4,12 @@
 #include <utility>
 
 #include "base/error.h"
+#include "devices/hardware/bochs_display.h"
 #include "devices/hardware/e1000e/e1000e.h"
 #include "devices/virtio/block.h"
 #include "devices/virtio/console.h"
+#include "devices/virtio/gpu.h"
+#include "devices/virtio/input.h"
 #include "devices/virtio/net.h"
 #include "devices/virtio/rng.h"
 #include "devices/virtio/virtio_pci.h"
@@ -21,13 +24,7 @@ const std::vector<std::string> isa_extensions = {
     "i",   "m",   "a",      "f",      "d",      "c",     "zicsr",       "zifencei", "zicntr",  "zihpm", "zba",
     "zbb", "zbs", "zicbom", "zicbop", "zicboz", "zawrs", "zihintpause", "sstc",     "svinval", "svadu"};
 
-// What a configuration may name and this board does not have yet.
-void refuse_unknown(const MachineConfig& config) {
-    const auto refuse = [](bool asked, const char* what) {
-        if (asked) throw ConfigError(std::string(what) + " is not part of this board yet");
-    };
-    refuse(config.display != DisplayKind::none, "a display");
-    refuse(config.input, "an input device");
+void check_ports(const MachineConfig& config) {
     if (config.pcie_ports > map::port_slots) {
         throw ConfigError("a machine has 0 to " + std::to_string(map::port_slots) + " hot-plug ports, not " +
                           std::to_string(config.pcie_ports));
@@ -42,7 +39,7 @@ Board::Board(const MachineConfig& config, memory::GuestRam& ram, memory::Address
       entropy_(entropy),
       executors_(std::move(executors)),
       virtio_options_{.packed_rings = config.packed_rings, .behind_iommu = config.iommu != IommuKind::none} {
-    refuse_unknown(config);
+    check_ports(config);
     std::vector<InterruptLine> software;
     for (unsigned hart = 0; hart < config.harts; ++hart)
         software.emplace_back(hart_inputs, hart_line(hart, riscv::irq_msi));
@@ -98,9 +95,13 @@ Board::Board(const MachineConfig& config, memory::GuestRam& ram, memory::Address
         plug(config.virtio,
              std::make_unique<virtio::VirtioRng>("virtio-rng0", entropy, executor("virtio-rng0")));
     }
+    add_display(config, [&](std::unique_ptr<virtio::VirtioDevice> device) {
+        plug(config.virtio, std::move(device));
+    });
     if (on_mmio.size() > map::virtio_slots) {
         throw ConfigError(std::to_string(on_mmio.size()) +
-                          " virtio devices were asked for (disks, NICs, console, entropy); the board has " +
+                          " virtio devices were asked for (disks, NICs, console, entropy, display, input); "
+                          "the board has " +
                           std::to_string(map::virtio_slots) +
                           " virtio-mmio slots: put disks on bus=\"ahci\", choose virtio=\"pci\" or leave "
                           "some out");
@@ -133,6 +134,26 @@ Board::Board(const MachineConfig& config, memory::GuestRam& ram, memory::Address
         ports.push_back(port.get());
         pcie->attach(map::first_port_slot + i, std::move(port));
     }
+}
+
+void Board::add_display(const MachineConfig& config,
+                        const std::function<void(std::unique_ptr<virtio::VirtioDevice>)>& plug) {
+    const DisplayMode mode(config.display_width, config.display_height);
+    if (config.display == DisplayKind::bochs) {
+        auto device = std::make_unique<hardware::BochsDisplay>("bochs0", mode);
+        display = device.get();
+        pcie->attach(map::display_slot, std::move(device));
+    } else if (config.display == DisplayKind::virtio_gpu) {
+        auto device = std::make_unique<virtio::VirtioGpu>("virtio-gpu0", mode, executors_("virtio-gpu0"));
+        display = device.get();
+        plug(std::move(device));
+    }
+    if (!config.input) return;
+    using Kind = virtio::VirtioInput::Kind;
+    plug(std::make_unique<virtio::VirtioInput>("virtio-input0", Kind::keyboard, keyboard_port,
+                                               executors_("virtio-input0")));
+    plug(std::make_unique<virtio::VirtioInput>("virtio-input1", Kind::tablet, tablet_port,
+                                               executors_("virtio-input1")));
 }
 
 Board::~Board() = default;
@@ -231,6 +252,8 @@ void Board::visit_state(StateVisitor& v) {
     for (auto& device : host_devices) device->visit_state(v);
     serial_port.visit_state(v);
     hvc_port->visit_state(v);
+    keyboard_port->visit_state(v);
+    tablet_port->visit_state(v);
     entropy_.visit_state(v);
 }
 

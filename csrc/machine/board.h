@@ -15,6 +15,7 @@
 #include "base/entropy.h"
 #include "base/executor.h"
 #include "devices/console_port.h"
+#include "devices/display.h"
 #include "devices/hardware/aclint.h"
 #include "devices/hardware/ahci.h"
 #include "devices/hardware/goldfish_rtc.h"
@@ -23,6 +24,7 @@
 #include "devices/hardware/pcie_root_port.h"
 #include "devices/hardware/test_device.h"
 #include "devices/hardware/uart16550.h"
+#include "devices/input_port.h"
 #include "devices/virtio/virtio_mmio.h"
 #include "machine/interrupts.h"
 #include "machine/machine.h"
@@ -38,8 +40,8 @@ inline constexpr unsigned virtio_slots = 8;
 inline constexpr unsigned virtio_irq = 1, uart_irq = 10, rtc_irq = 11, pcie_irq = 32, iommu_irq = 36,
                           host_device_irq = 40;
 // Slots of bus 0: what is built in, then devices of their own, then hot-plug ports.
-inline constexpr unsigned ahci_slot = 1, iommu_slot = 2, first_free_slot = 4, first_port_slot = 24,
-                          port_slots = 8;
+inline constexpr unsigned ahci_slot = 1, iommu_slot = 2, display_slot = 3, first_free_slot = 4,
+                          first_port_slot = 24, port_slots = 8;
 }  // namespace map
 
 class Board {
@@ -76,6 +78,8 @@ class Board {
     Deadlines deadlines;  // of all devices
     devices::ConsolePort serial_port{"serial"};
     std::shared_ptr<devices::ConsolePort> hvc_port = std::make_shared<devices::ConsolePort>("hvc");
+    std::shared_ptr<devices::InputPort> keyboard_port = std::make_shared<devices::InputPort>("keyboard");
+    std::shared_ptr<devices::InputPort> tablet_port = std::make_shared<devices::InputPort>("tablet");
     std::unique_ptr<Interrupts> interrupts;
     std::unique_ptr<devices::hardware::Aclint> aclint;
     std::unique_ptr<devices::hardware::Uart16550> uart;
@@ -86,6 +90,7 @@ class Board {
     std::vector<std::unique_ptr<memory::RemappedBus>> virtio_buses;  // of virtio-mmio slots behind it
     std::unique_ptr<devices::hardware::PcieRoot> pcie;
     devices::hardware::Ahci* ahci = nullptr;
+    devices::Display* display = nullptr;  // whichever there is
     std::vector<std::unique_ptr<devices::virtio::VirtioMmio>> virtio;
     std::vector<std::unique_ptr<memory::MmioDevice>> host_devices;
 
@@ -105,6 +110,8 @@ class Board {
     std::string insert(const Removable& where, std::unique_ptr<devices::hardware::PciDevice> device);
     // "ahci" gives "ahci0", then "ahci1": no name is used twice in a machine's life.
     std::string instance(const std::string& kind) { return kind + std::to_string(instances_[kind]++); }
+    void add_display(const MachineConfig& config,
+                     const std::function<void(std::unique_ptr<devices::virtio::VirtioDevice>)>& plug);
 
     const Clock& clock_;
     EntropySource& entropy_;

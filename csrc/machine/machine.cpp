@@ -171,6 +171,15 @@ devices::ConsolePort& Machine::hvc() {
 devices::ConsolePort& Machine::console() {
     return *parts_->console;
 }
+devices::Display* Machine::display() {
+    return parts_->board->display;
+}
+devices::InputPort* Machine::keyboard() {
+    return parts_->config.input ? parts_->board->keyboard_port.get() : nullptr;
+}
+devices::InputPort* Machine::tablet() {
+    return parts_->config.input ? parts_->board->tablet_port.get() : nullptr;
+}
 std::vector<u8> Machine::dtb() const {
     return parts_->dtb;
 }

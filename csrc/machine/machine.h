@@ -19,6 +19,8 @@
 #include "base/entropy.h"
 #include "base/interrupt.h"
 #include "devices/console_port.h"
+#include "devices/display.h"
+#include "devices/input_port.h"
 #include "memory/address_space.h"
 #include "network/ethernet.h"
 #include "riscv/hart.h"
@@ -179,6 +181,9 @@ class Machine {
     devices::ConsolePort& serial();     // the 16550
     devices::ConsolePort& hvc();        // virtio-console
     devices::ConsolePort& console();  // the one the command line's last console= names; also SBI DBCN output
+    devices::Display* display();      // null when there is none
+    devices::InputPort* keyboard();   // likewise
+    devices::InputPort* tablet();
     std::vector<u8> dtb() const;
     // Maps a host-implemented device; only before start(). ConfigError on overlap.
     void map_device(u64 base, u64 size, std::unique_ptr<memory::MmioDevice> device);

@@ -7,7 +7,7 @@ import collections.abc
 import enum
 import typing
 import typing_extensions
-__all__: list[str] = ['BarDescription', 'BlockBackend', 'Bus', 'Console', 'ControlRegisters', 'DeviceInfo', 'DiskBus', 'DiskConfig', 'DisplayKind', 'Dma', 'EndPoint', 'ExitCount', 'FloatRegisters', 'Hart', 'HartStats', 'Image', 'Instruction', 'InstructionInfo', 'IntegerRegisters', 'InterruptControllers', 'InterruptLine', 'Iommu', 'IommuBench', 'IommuKind', 'Machine', 'MachineConfig', 'MachineIommu', 'MachineState', 'Mark', 'Memory', 'NetConfig', 'NicModel', 'Port', 'PortStats', 'Privilege', 'QueueDescription', 'Region', 'Register', 'StopInfo', 'StopReason', 'Switch', 'VirtioTransport', 'VolatileCache', 'csrs', 'disassemble', 'dma', 'float_register_names', 'instructions', 'interrupt_line', 'iommu', 'map_device', 'memory_disk', 'open_disk', 'register_names']
+__all__: list[str] = ['BarDescription', 'BlockBackend', 'Bus', 'Console', 'ControlRegisters', 'DeviceInfo', 'DiskBus', 'DiskConfig', 'Display', 'DisplayKind', 'Dma', 'EndPoint', 'ExitCount', 'FloatRegisters', 'Hart', 'HartStats', 'Image', 'Input', 'Instruction', 'InstructionInfo', 'IntegerRegisters', 'InterruptControllers', 'InterruptLine', 'Iommu', 'IommuBench', 'IommuKind', 'Machine', 'MachineConfig', 'MachineIommu', 'MachineState', 'Mark', 'Memory', 'NetConfig', 'NicModel', 'Picture', 'Port', 'PortStats', 'Privilege', 'QueueDescription', 'Region', 'Register', 'StopInfo', 'StopReason', 'Switch', 'VirtioTransport', 'VolatileCache', 'csrs', 'disassemble', 'display', 'dma', 'float_register_names', 'instructions', 'interrupt_line', 'iommu', 'keyboard', 'map_device', 'memory_disk', 'open_disk', 'register_names', 'tablet']
 class InstructionInfo:
     """
     One instruction of the tables that the hart executes.
@@ -1022,6 +1022,41 @@ class IommuBench(Iommu):
     @property
     def wires(self) -> list[bool]:
         ...
+class Picture:
+    """
+    What a display shows at one moment: a buffer of height x width 32-bit 0x00RRGGBB.
+    """
+    @property
+    def height(self) -> int:
+        """
+        Pixels.
+        """
+    @property
+    def width(self) -> int:
+        """
+        Pixels.
+        """
+class Display:
+    """
+    The guest's display.
+    """
+    def capture(self) -> Picture:
+        """
+        What is on the screen now.
+        """
+class Input:
+    """
+    The guest's keyboard or tablet.
+    """
+    def send(self, report: collections.abc.Sequence[tuple[typing.SupportsIndex, typing.SupportsIndex, typing.SupportsIndex]]) -> bool:
+        """
+        One report of evdev events (type, code, value); SYN_REPORT is added. False when the guest has taken nothing for so long that there is no room.
+        """
+    @property
+    def leds(self) -> int:
+        """
+        The LEDs that the guest has switched on: bit n is LED n.
+        """
 def csrs() -> list[tuple[str, int]]:
     """
     (name, number) of the control and status registers that have a name.
@@ -1032,6 +1067,10 @@ def disassemble(raw: typing.SupportsIndex, pc: typing.SupportsIndex = 0) -> str:
     """
 def dma(machine: Machine, device_id: typing.SupportsIndex) -> Dma:
     ...
+def display(machine: Machine) -> Display | None:
+    """
+    The display of a machine, if it has one.
+    """
 def float_register_names() -> list[str]:
     """
     ABI names of f0 to f31.
@@ -1046,6 +1085,10 @@ def interrupt_line(machine: Machine, source: typing.SupportsIndex) -> InterruptL
     """
 def iommu(machine: Machine) -> MachineIommu:
     ...
+def keyboard(machine: Machine) -> Input | None:
+    """
+    The keyboard of a machine, if it has one.
+    """
 def map_device(machine: Machine, base: typing.SupportsIndex, size: typing.SupportsIndex, name: str, device: typing.Any) -> None:
     """
     Maps an object with read(offset, size) and write(offset, size, value) at a physical address.
@@ -1061,4 +1104,8 @@ def open_disk(path: str, read_only: bool, ephemeral: bool) -> BlockBackend:
 def register_names() -> list[str]:
     """
     ABI names of x0 to x31.
+    """
+def tablet(machine: Machine) -> Input | None:
+    """
+    The tablet of a machine, if it has one.
     """

@@ -109,6 +109,8 @@ class VirtioCore {
     // --- for devices ---
 
     std::mutex& mutex() { return mutex_; }
+    // For addresses that a driver gives inside its requests; with a buffer in hand.
+    memory::DmaView dma() const { return *dma_; }
     // DRIVER_OK, healthy, not paused: the only state in which queues move.
     bool live() const { return running_ && !paused_; }
     bool negotiated(u64 feature) const { return (accepted_ & feature) == feature; }
