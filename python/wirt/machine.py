@@ -20,7 +20,12 @@ from wirt.sizes import parse_size
 
 # `import wirt` shall cost little: what only some calls need is imported by them.
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from wirt import stats as _stats
+    from wirt.input import Keyboard, Tablet
+    from wirt.vnc import VncServer
 
 __all__ = ["Machine"]
 
@@ -133,6 +138,7 @@ class Machine:
         }
         self._raised: BaseException | None = None
         self._plugged: dict[str, Disk | Port] = {}
+        self._vnc_servers: list[VncServer] = []
         _open.add(self)
 
     # --- life cycle ---
@@ -159,6 +165,8 @@ class Machine:
         Consoles, statistics, memory and the reason of the stop can still be read.
         """
         _open.discard(self)
+        for server in self._vnc_servers:
+            server.close()
         self._core.close()
         self._release_disks()
 
@@ -235,6 +243,75 @@ class Machine:
     def hvc(self) -> Console:
         """The virtio console."""
         return self._consoles["hvc"]
+
+    def screenshot(self, path: str | os.PathLike[str] | None = None) -> NDArray[np.uint8]:
+        """What the display shows now; a display that is off is black.
+
+        Needs NumPy, and Pillow for a file: ``pip install wirt[display]``.
+
+        Args:
+            path: an image file to write as well, such as ``screen.png``.
+
+        Returns:
+            An array of shape (height, width, 3): red, green and blue from 0 to 255.
+
+        Raises:
+            ConfigError: the machine has no display, or a library is missing.
+            OSError: the file cannot be written.
+        """
+        from wirt import display
+
+        pixels = display.rgb(display.capture(self._display()))
+        if path is not None:
+            display.save(pixels, path)
+        return pixels
+
+    @property
+    def keyboard(self) -> Keyboard:
+        """The keyboard.
+
+        Raises:
+            ConfigError: the machine has none.
+        """
+        from wirt.input import Keyboard
+
+        return Keyboard(_present(_core.keyboard(self._core), "keyboard", "input_devices=True"))
+
+    @property
+    def tablet(self) -> Tablet:
+        """The pointing device, with absolute coordinates.
+
+        Raises:
+            ConfigError: the machine has none.
+        """
+        from wirt.input import Tablet
+
+        return Tablet(_present(_core.tablet(self._core), "tablet", "input_devices=True"))
+
+    def vnc(self, address: str | int = ":0") -> VncServer:
+        """Starts a VNC server for the display and, where there are input devices, keyboard and pointer.
+
+        Any number of servers may run; the end of the machine closes them. Needs NumPy: ``pip install wirt[display]``.
+
+        Args:
+            address: ``:N`` (port 5900 + N), a port (0: any), ``127.0.0.1:PORT``, ``[::1]:PORT``, or ``unix:PATH``, a
+                socket that only this user can open. Other addresses are refused: the server asks for no password.
+
+        Raises:
+            ConfigError: there is no display, the address is taken or not allowed, or NumPy is missing.
+        """
+        from wirt import display
+
+        display.require("numpy")
+        from wirt.vnc import VncServer
+
+        keyboard, tablet = (self.keyboard, self.tablet) if _core.keyboard(self._core) else (None, None)
+        server = VncServer(self._display(), keyboard, tablet, address, "Wirt")
+        self._vnc_servers.append(server)
+        return server
+
+    def _display(self) -> _core.Display:
+        return _present(_core.display(self._core), "display", 'display="bochs"')
 
     @property
     def harts(self) -> list[_core.Hart]:
@@ -429,7 +506,9 @@ class Machine:
         return f"<wirt.Machine {self.state}, {len(self._core.harts)} hart(s), {self.instructions} instructions>"
 
     def __del__(self) -> None:
-        # Without a close() the core ends with its last user; the disks must hear of it.
+        # Without a close() the core ends with its last user; the disks must hear of it, and viewers are users.
+        for server in getattr(self, "_vnc_servers", ()):
+            server.close()
         self._release_disks()
 
     def _release_disks(self) -> None:
@@ -469,6 +548,12 @@ def _image(source: ImageSource | None, what: str, *, unpack: bool = False) -> _c
 
         content = unwrap(content, name)
     return _core.Image(name, content)
+
+
+def _present(part: _T | None, what: str, option: str) -> _T:
+    if part is None:
+        raise ConfigError(f"the machine has no {what}: build it with {option}")
+    return part
 
 
 _E = TypeVar("_E", bound=Enum)

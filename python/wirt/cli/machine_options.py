@@ -35,6 +35,8 @@ class MachineOptions(TypedDict):
     disk: tuple[str, ...]
     net: bool
     interrupts: Literal["plic", "aplic", "aia"]
+    display: Literal["bochs", "virtio-gpu"] | None
+    resolution: str
     deterministic: bool
     seed: int
 
@@ -67,6 +69,8 @@ def machine_options(function: _F) -> _F:
             show_default=True,
             help="Interrupt controllers: PLIC, APLIC, or APLIC and IMSIC.",
         ),
+        click.option("--display", type=click.Choice(["bochs", "virtio-gpu"]), help="A display, keyboard and tablet."),
+        click.option("--resolution", metavar="WIDTHxHEIGHT", default="1024x768", show_default=True, help="Of it."),
         click.option("--deterministic", is_flag=True, help="Time is the instruction count; runs repeat bit for bit."),
         click.option("--seed", default=0, show_default=True, help="Entropy of a deterministic machine."),
     )
@@ -93,6 +97,9 @@ def build_machine(options: MachineOptions) -> Machine:
         disks=[parse_disk(text) for text in options["disk"]],
         nets=[Switch().port()] if options["net"] else [],
         interrupts=options["interrupts"],
+        display=options["display"],
+        resolution=parse_resolution(options["resolution"]),
+        input_devices=options["display"] is not None,
         deterministic=options["deterministic"],
         seed=options["seed"],
     )
@@ -114,7 +121,22 @@ def _images(options: MachineOptions) -> tuple[Path | bytes | None, Path | None, 
     if pulled is None:
         raise ConfigError(f"{guest} is not in the cache yet: wirt pull {guest}")
     cmdline = f"{pulled.cmdline} {append}" if append else pulled.cmdline
+    if options["display"] is not None:
+        # The kernel's messages as well; the console that is named last stays this terminal's.
+        cmdline = f"console=tty0 {cmdline}"
     return options["kernel"] or pulled.kernel, options["initrd"] or pulled.initrd, cmdline
+
+
+def parse_resolution(text: str) -> tuple[int, int]:
+    """Width and height of ``1024x768``.
+
+    Raises:
+        ConfigError: it is no such text.
+    """
+    width, cross, height = text.partition("x")
+    if not (cross and width.isdecimal() and height.isdecimal()):
+        raise ConfigError(f"resolution {text!r}: give WIDTHxHEIGHT, such as 1024x768")
+    return int(width), int(height)
 
 
 def parse_disk(text: str) -> Disk:

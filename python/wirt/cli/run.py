@@ -21,13 +21,22 @@ _LARGEST_GUEST_CODE = 69
 @click.option(
     "--timeout", type=click.FloatRange(0), metavar="SECONDS", help="End the machine after so long, with status 124."
 )
-def command(stats: bool, timeout: float | None, **options: Unpack[MachineOptions]) -> None:
+@click.option(
+    "--vnc",
+    metavar="ADDRESS",
+    help="Show the display to VNC viewers: :N, 127.0.0.1:PORT or unix:PATH (--display bochs unless said).",
+)
+def command(stats: bool, timeout: float | None, vnc: str | None, **options: Unpack[MachineOptions]) -> None:
     """Run a guest with this terminal as its console; Ctrl-] leaves it.
 
     GUEST is debian or debian-installer once pulled, or demo, the guest inside this package; or give --kernel or
     --firmware. The exit status is the guest's.
     """
+    if vnc is not None and options["display"] is None:
+        options["display"] = "bochs"
     with build_machine(options) as vm:
+        if vnc is not None:
+            click.echo(f"wirt: VNC viewers connect to {vm.vnc(vnc).address}", err=True)
         vm.start()
         if sys.stdin.isatty():
             click.echo("wirt: Ctrl-] leaves the console", err=True)

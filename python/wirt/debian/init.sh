@@ -13,6 +13,7 @@ mount -t devpts devpts /dev/pts
 # /dev/console cannot be opened and this script has no output.
 modprobe -q virtio_mmio
 modprobe -q -a $(cat /sys/bus/virtio/devices/*/modalias /sys/bus/pci/devices/*/modalias 2>/dev/null)
+[ -d /sys/module/virtio_input ] && modprobe -q evdev
 [ -d /sys/module/libata ] || [ -d /sys/module/nvme ] && modprobe -q sd_mod
 (: </dev/console) 2>/dev/null && exec </dev/console >/dev/console 2>&1
 
@@ -57,8 +58,18 @@ trap 'poweroff -f' USR1 USR2
 trap 'reboot -f' TERM
 
 # A shell with job control and Ctrl-C wants the real terminal behind /dev/console as its controlling one.
+shell() {
+    while :; do
+        setsid sh -c "exec sh -l </dev/$1 >/dev/$1 2>&1" &
+        wait $!
+    done
+}
+
 terminal=$(tr ' ' '\n' </sys/class/tty/console/active | tail -n 1)
-while :; do
-    setsid sh -c "exec sh -l </dev/${terminal:-console} >/dev/${terminal:-console} 2>&1" &
-    wait $!
-done
+# A display with a keyboard has a shell as well; tty0 is whichever of its terminals is in front.
+if [ "$terminal" = tty0 ]; then
+    terminal=tty1
+elif [ -e /sys/class/graphics/fb0 ] && [ -d /sys/module/virtio_input ]; then
+    shell tty1 &
+fi
+shell "${terminal:-console}"
