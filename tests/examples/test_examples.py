@@ -20,7 +20,10 @@ EXPECTED = {
     "disk_comparison": ["ahci:", "P0CI", "virtio-blk:", "QueueNotify"],
     "frames": ["10.0.0.2 is at", "it answers: b'are you there?..'"],
     "debian": ["a shell after", "riscv64", "$ nproc\n2", "$ ls /sys/block\nsda  vda", "poweroff"],
+    "display": ["1024x768 pixels", "wirt-display.png", "poweroff"],
 }
+# These boot the kernel that was pulled.
+DEBIAN = ("debian", "display")
 
 
 def run(name: str) -> str:
@@ -43,7 +46,7 @@ def test_no_example_is_forgotten() -> None:
     assert {path.stem for path in EXAMPLES.glob("*.py")} == set(EXPECTED)
 
 
-@pytest.mark.parametrize("name", [name for name in EXPECTED if name != "debian"])
+@pytest.mark.parametrize("name", [name for name in EXPECTED if name not in DEBIAN])
 def test_example(name: str) -> None:
     check(run(name), EXPECTED[name])
 
@@ -51,6 +54,7 @@ def test_example(name: str) -> None:
 @pytest.mark.debian
 @pytest.mark.slow
 @pytest.mark.timeout(700)
-def test_debian() -> None:
+@pytest.mark.parametrize("name", DEBIAN)
+def test_debian(name: str) -> None:
     """Fails, rather than is skipped, where Debian was not pulled: `wirt pull debian`."""
-    check(run("debian"), EXPECTED["debian"])
+    check(run(name), EXPECTED[name])

@@ -259,8 +259,8 @@ def test_the_machines_end_is_the_servers(screen, server, vm):
     waiting = connect(server.address)  # in the middle of its handshake
     vm.close()
     assert all(viewer.closed() for viewer in viewers)
-    waiting.settimeout(20)
-    assert waiting.recv(12) in (b"", b"RFB 003.008\n")
+    with contextlib.suppress(ConnectionResetError):  # it was not accepted yet
+        assert waiting.recv(12) in (b"", b"RFB 003.008\n")
     with pytest.raises(OSError):
         connect(server.address)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("wirt-vnc")]

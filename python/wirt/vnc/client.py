@@ -149,15 +149,21 @@ class Viewer:
     # --- 7.5 ---
 
     def _converse(self) -> None:
-        quiet = 0
+        quiet, next_look = 0, 0.0
         while not self.closing:
-            wait = _CLOSING_S if self._request is None else _FRAME_S if quiet < _IDLE_FRAMES else _IDLE_FRAME_S
+            left = next_look - time.monotonic()
+            if self._request is not None and left <= 0:
+                quiet = 0 if self._update() else quiet + 1
+                left = _FRAME_S if quiet < _IDLE_FRAMES else _IDLE_FRAME_S
+                next_look = time.monotonic() + left
+            # However much a viewer sends, the display is looked at no more often.
+            wait = _CLOSING_S if self._request is None else max(left, 0.0)
             if select.select([self._connection], [], [], wait)[0]:
                 self._receive()
                 while self._message():
-                    quiet = 0
-            if self._request is not None:
-                quiet = 0 if self._update() else quiet + 1
+                    pass
+                if quiet >= _IDLE_FRAMES:
+                    quiet, next_look = 0, 0.0
 
     def _message(self) -> bool:
         """Handles the first message, if all of it is there."""
