@@ -26,8 +26,15 @@ WALKED_WHOLE = 0x4000
 ENDS_THE_MACHINE = {"test"}
 
 CONFIGURATIONS = {
-    "mmio": {},
-    "pci": {"virtio": "pci", "packed": True, "interrupts": "aplic", "cpus": 2},
+    "mmio": {"display": "virtio-gpu", "input_devices": True},
+    "pci": {
+        "virtio": "pci",
+        "packed": True,
+        "interrupts": "aplic",
+        "cpus": 2,
+        "display": "bochs",
+        "input_devices": True,
+    },
     "aia": {"interrupts": "aia", "guest_files": 1, "pcie_ports": 2},
 }
 
@@ -56,7 +63,13 @@ def place_bars(vm: wirt.Machine) -> None:
         header = vm.bus.read(config + 0x0E, 1) & 0x7F
         if vm.bus.read(config, 2) == 0xFFFF or header == 1:
             continue
+        upper_half = False
         for bar in range(config + 0x10, config + 0x28, 4):
+            if upper_half:
+                vm.bus.write(bar, 4, 0)
+                upper_half = False
+                continue
+            upper_half = vm.bus.read(bar, 4) & 7 == 4
             vm.bus.write(bar, 4, 0xFFFF_FFFF)
             mask = vm.bus.read(bar, 4) & ~0xF
             if mask == 0:

@@ -94,7 +94,7 @@ class BochsDisplay::VideoMemory final : public memory::MmioDevice {
     }
 
     std::string_view name() const override { return name_; }
-    std::span<const memory::Register> registers() const override { return {}; }
+    std::span<const memory::Register> registers() const override { return {&whole_, 1}; }
     std::shared_ptr<HostPages> host_pages() override { return pages_; }
     u64 read(u64 offset, unsigned size) override {
         u64 value = 0;
@@ -122,6 +122,8 @@ class BochsDisplay::VideoMemory final : public memory::MmioDevice {
   private:
     const std::string name_;
     const std::shared_ptr<HostPages> pages_;
+    const memory::Register whole_{
+        0, static_cast<u32>(pages_->size()), rw, "video memory", 0, "QEMU, standard-vga"};
 };
 
 BochsDisplay::BochsDisplay(std::string name, const DisplayMode& mode)

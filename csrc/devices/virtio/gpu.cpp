@@ -141,6 +141,11 @@ VirtioGpu::VirtioGpu(std::string name, const DisplayMode& mode, Executor& execut
 
 VirtioGpu::~VirtioGpu() = default;
 
+std::span<const FeatureName> VirtioGpu::feature_names() const {
+    static constexpr FeatureName names[] = {{VIRTIO_GPU_F_EDID, "EDID"}};
+    return names;
+}
+
 u64 VirtioGpu::features() const {
     return VIRTIO_GPU_F_EDID;
 }

@@ -32,6 +32,7 @@ class VirtioGpu final : public VirtioDevice, public Display {
 
     u32 device_id() const override { return 16; }
     u64 features() const override;
+    std::span<const FeatureName> feature_names() const override;
     unsigned queue_count() const override { return 2; }
     std::span<const u8> config() override { return config_; }
     void reset() override;
