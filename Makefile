@@ -12,7 +12,10 @@ SOURCES := $(shell find csrc python guest -type f -not -path '*/__pycache__/*') 
 TOOLS := riscv64-linux-gnu-objdump:binutils-riscv64-linux-gnu dtc:device-tree-compiler mkfs.ext4:e2fsprogs gpgv:gpgv
 FILES := /usr/lib/riscv64-linux-gnu/opensbi/generic/fw_dynamic.bin:opensbi /usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring
 
-.PHONY: demo test lint bench asan build stubs format tools guests clean
+# How long each fuzz target runs.
+FUZZ_SECONDS ?= 60
+
+.PHONY: demo test lint bench asan fuzz fuzz-coverage fuzz-tools build stubs format tools guests clean
 
 demo: $(VENV)/installed
 	wirt demo
@@ -32,18 +35,32 @@ $(VENV)/installed: $(VENV)/created $(SOURCES)
 	$(BIN)/python -m pip install --quiet ".[test]"
 	@touch $@
 
+# Installs what the shell variable `missing` lists, or names it for whoever may.
+define install_missing
+[ -z "$$missing" ] && exit 0; \
+if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+    echo "installing:$$missing"; \
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing >/dev/null; \
+else \
+    echo "these packages are needed:$$missing"; echo "(as root: apt-get install$$missing)"; exit 1; \
+fi
+endef
+
 # Tests never skip for want of a tool: it is installed here, or named for whoever may install it.
 tools:
 	@missing=""; \
 	for pair in $(TOOLS); do command -v $${pair%%:*} >/dev/null 2>&1 || PATH=$$PATH:/usr/sbin:/sbin command -v $${pair%%:*} >/dev/null 2>&1 || missing="$$missing $${pair##*:}"; done; \
 	for pair in $(FILES); do [ -e $${pair%%:*} ] || missing="$$missing $${pair##*:}"; done; \
-	[ -z "$$missing" ] && exit 0; \
-	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    echo "installing for the tests:$$missing"; \
-	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing >/dev/null; \
-	else \
-	    echo "the tests need these packages:$$missing"; echo "(as root: apt-get install$$missing)"; exit 1; \
-	fi
+	$(install_missing)
+
+# clang, and the runtime of its fuzzer, which is a package of its own named after clang's version.
+fuzz-tools:
+	@missing=""; command -v clang++ >/dev/null || missing=" clang"; $(install_missing)
+	@missing=""; \
+	echo 'extern "C" int LLVMFuzzerTestOneInput(const char*, unsigned long) { return 0; }' | \
+	    clang++ -fsanitize=fuzzer,address,undefined -x c++ - -o /dev/null 2>/dev/null || \
+	    missing=" libclang-rt-$$(clang++ -dumpversion | cut -d. -f1)-dev"; \
+	$(install_missing)
 
 # Debian's kernel and a small initramfs, through the system's package configuration; kept in the cache folder.
 guests: $(VENV)/installed
@@ -65,15 +82,25 @@ asan: $(VENV)/developer tools
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH=build/asan/python \
 	$(BIN)/python -m pytest -p no:cacheprovider $(PYTEST)
 
+# Each fuzz target for a time, two at a time; what they find and what they learn stays under build/fuzz.
+fuzz: $(VENV)/developer fuzz-tools
+	cmake --preset fuzz && cmake --build build/fuzz -j2
+	$(BIN)/python fuzz/run.py build/fuzz --seconds $(FUZZ_SECONDS) $(TARGETS)
+
+# Which lines the corpora of the last runs reach (needs LLVM's llvm-cov and llvm-profdata).
+fuzz-coverage: $(VENV)/developer fuzz-tools
+	cmake --preset fuzz-coverage && cmake --build build/fuzz-coverage -j2
+	$(BIN)/python fuzz/run.py build/fuzz-coverage --coverage $(TARGETS)
+
 lint: $(VENV)/installed $(VENV)/developer
 	ruff check . && ruff format --check .
 	mypy
-	find csrc -name '*.cpp' -o -name '*.h' | xargs clang-format --dry-run --Werror
+	find csrc fuzz -name '*.cpp' -o -name '*.h' | xargs clang-format --dry-run --Werror
 	$(BIN)/python tools/stubs.py --check
 
 format: $(VENV)/developer
 	ruff check --fix . && ruff format .
-	find csrc -name '*.cpp' -o -name '*.h' | xargs clang-format -i
+	find csrc fuzz -name '*.cpp' -o -name '*.h' | xargs clang-format -i
 
 stubs: build
 	PYTHONPATH=build/release/python $(BIN)/python tools/stubs.py
