@@ -10,6 +10,7 @@ import pytest
 import wirt
 from support import e1000e_driver as e
 from support.e1000e_driver import E1000eDriver, wait_until
+from support.firmware import words
 
 MAC = "52:54:00:12:34:56"
 PEER = bytes.fromhex("020000000001")
@@ -401,6 +402,41 @@ def test_write_backs_are_announced_after_their_delay(nic: E1000eDriver) -> None:
     nic.write(e.ICR, 0xFFFF_FFFF)
     nic.send(frame(to=PEER))
     assert wait_until(lambda: nic.read(e.ICS) & (e.TXDW | e.TXQE) == e.TXDW | e.TXQE)
+
+
+SPIN, WAIT = words(0x0000_006F), words(0x1050_0073, 0xFFDF_F06F)  # j . and wfi; j -4
+
+
+def throttle(nic: E1000eDriver) -> None:
+    """One interrupt, and one that has to wait for 128 us."""
+    nic.write(e.ITR, 500)
+    nic.write(e.IMS, e.LSC)
+    nic.write(e.ICS, e.LSC)
+    assert asserted(nic)
+    nic.read(e.ICR)
+    nic.write(e.ICS, e.LSC)
+
+
+def test_what_waits_comes_after_its_time(port: wirt.net.Port) -> None:
+    with wirt.Machine(memory="64M", firmware=SPIN, nets=[port], deterministic=True) as vm:
+        nic = E1000eDriver(vm)
+        throttle(nic)
+        vm.run_for(100_000)
+        assert not asserted(nic), "100 us"
+        vm.run_for(50_000)
+        assert asserted(nic), "150 us"
+
+
+@pytest.mark.parametrize("program", [SPIN, WAIT], ids=["busy", "waiting"])
+def test_what_waits_comes_whatever_the_hart_does(port: wirt.net.Port, program: bytes) -> None:
+    with wirt.Machine(memory="64M", firmware=program, nets=[port], cpus=2) as vm:
+        nic = E1000eDriver(vm)
+        vm.start()
+        for _ in range(20):
+            throttle(nic)
+            assert wait_until(lambda: asserted(nic))
+            nic.read(e.ICR)
+            nic.write(e.ITR, 0)
 
 
 # --- resets ---

@@ -132,6 +132,29 @@ def test_configuration_space(net: Driver) -> None:
     assert net.config(10, 2) == 1500, "MTU"
 
 
+def test_the_cable_is_pulled_and_put_back(lan: wirt.Switch, peer: wirt.EndPoint) -> None:
+    port = lan.port(MAC.hex(":"))
+    port.link = False
+    with wirt.Machine(memory="64M", nets=[port]) as vm:
+        driver = Driver(vm, "virtio-net0")
+        assert driver.config(6, 2) == 0, "before there is a driver"
+        nic = Nic(driver, ONE_PAIR)
+        for up in (True, False, True):
+            generation = driver.read("ConfigGeneration")
+            port.link = up
+            assert wait_until(lambda up=up: driver.config(6, 2) == up)
+            assert driver.read("ConfigGeneration") != generation
+            assert driver.acknowledge() & 2, "the configuration has changed"
+            peer.send(frame())
+            nic.send(frame(PEER, MAC))
+            if up:
+                assert peer.recv(5) == frame(PEER, MAC)
+            else:
+                assert quiet(peer)
+        nic.supply(2)
+        assert nic.receive()[1] == frame()
+
+
 # --- transmission and reception ---
 
 
