@@ -169,6 +169,12 @@ void Hart::write_mvip(u64 value, u64 mask) {
     update_virtual_interrupts();
 }
 
+void Hart::write_virtual_sie(u64 value) {
+    const u64 own = aia_.mvien & ~mideleg_;
+    aia_.sie = (aia_.sie & ~own) | (value & own);
+    update_virtual_interrupts();
+}
+
 // 5.3: where mideleg has a zero and mvien a one, sip is mvip and sie a register of its own.
 void Hart::update_virtual_interrupts() {
     virtual_interrupts_ = mvip() & aia_.mvien & ~mideleg_ & aia_.sie;

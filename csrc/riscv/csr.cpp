@@ -346,8 +346,7 @@ bool Hart::csr_write(u16 number, u64 value) {
             return true;
         case csr_sie:
             mie_ = (mie_ & ~mideleg_) | (value & mideleg_);
-            aia_.sie = value & aia_.mvien;
-            update_virtual_interrupts();
+            write_virtual_sie(value);
             return true;
         case csr_stvec:
             stvec_ = value & ~u64{2};

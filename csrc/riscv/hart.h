@@ -232,6 +232,7 @@ class Hart {
     bool aia_write(u16 number, u64 value);
     u64 mvip() const;
     void write_mvip(u64 value, u64 mask);
+    void write_virtual_sie(u64 value);
     void update_virtual_interrupts();
     u32 priority_number(Interrupt which, Privilege level) const;
     u64 topi(Privilege level);

@@ -6,6 +6,7 @@ import struct
 import pytest
 
 from support import comparison, spike
+from support.aia_programs import VirtualInterrupts
 from support.comparison import compare
 from support.privileged_programs import (
     A1,
@@ -29,6 +30,11 @@ KINDS = {"page walks": PageWalks, "PMP": Protection, "traps": Traps}
 @pytest.mark.parametrize("kind", KINDS)
 def test_agrees_with_spike(kind, seed):
     compare(KINDS[kind](seed, cases=400).build())
+
+
+def test_virtual_interrupts_agree_with_spike(fresh_seed):
+    for seed in (1, fresh_seed):
+        compare(VirtualInterrupts(seed, cases=300).build(), trace=False)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -81,6 +87,6 @@ def test_exceptions_that_are_free_to_choose(name, address, ours, theirs, tmp_pat
     elf = tmp_path / "program.elf"
     elf.write_bytes(program.elf)
     assert logged(spike.run(elf), 0) == theirs
-    with comparison.machine(program.elf) as vm:
+    with comparison.machine(program) as vm:
         comparison.run_to(vm, program.end)
         assert logged(bytes(vm.memory[slice(*program.signature)]), 0) == ours

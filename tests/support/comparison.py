@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import wirt
 from wirt import _core, isa
@@ -55,8 +56,9 @@ class _Identifier:
         return name
 
 
-def machine(elf: bytes) -> wirt.Machine:
-    return wirt.Machine(firmware=elf, memory=spike.MEMORY, deterministic=True)
+def machine(program: Program) -> wirt.Machine:
+    interrupts: Literal["plic", "aia"] = "aia" if program.aia else "plic"
+    return wirt.Machine(firmware=program.elf, memory=spike.MEMORY, deterministic=True, interrupts=interrupts)
 
 
 def run_to(vm: wirt.Machine, end: int, limit: int = 50_000_000) -> None:
@@ -77,11 +79,11 @@ def compare(program: Program, tally: Tally | None = None, *, trace: bool = True)
         elf = Path(folder) / "program.elf"
         elf.write_bytes(program.elf)
         log = Path(folder) / "commits" if trace else None
-        expected = spike.run(elf, log=log)
+        expected = spike.run(elf, log=log, isa=spike.ISA_WITH_AIA if program.aia else spike.ISA)
         if log is not None:
             _follow(program, log, tally)
     begin, end = program.signature
-    with machine(program.elf) as vm:
+    with machine(program) as vm:
         run_to(vm, program.end)
         found = bytes(vm.memory[begin:end])
     for i in range(0, len(found), 8):
@@ -97,7 +99,7 @@ def _follow(program: Program, log: Path, tally: Tally | None) -> None:
     identify = _Identifier()
     counts: collections.Counter[str] = collections.Counter()
     recent: collections.deque[spike.Commit] = collections.deque(maxlen=6)
-    with machine(program.elf) as vm:
+    with machine(program) as vm:
         hart = vm.harts[0]
         step = vm._core.step  # without the checks of Machine.step, a million times
         # Spike's own boot code comes first.

@@ -43,6 +43,7 @@ class Program:
     elf: bytes
     end: int  # pc at which it spins when it is done
     signature: tuple[int, int]  # addresses
+    aia: bool = False  # for harts with Smaia and Ssaia
 
 
 # --- interesting values ---

@@ -18,6 +18,8 @@ ISA = (
     "rv64imafdc_zicsr_zifencei_zicntr_zihpm_zihintpause_zawrs_zicclsm_zba_zbb_zbs_zicbom_zicbop_zicboz"
     "_sstc_svinval_svadu"
 )
+# Its AIA needs the hypervisor extension: without that it crashes.
+ISA_WITH_AIA = ISA.replace("rv64imafdc", "rv64imafdch") + "_smaia_ssaia"
 MEMORY = 16 << 20
 
 
@@ -73,10 +75,10 @@ def parse_commits(log: Path) -> Iterator[Commit]:
             yield commit
 
 
-def run(elf: Path, *, log: Path | None = None, timeout: float = 120) -> bytes:
+def run(elf: Path, *, log: Path | None = None, isa: str = ISA, timeout: float = 120) -> bytes:
     """Runs a program until it writes `tohost`; returns what is between `begin_signature` and `end_signature`."""
     signature = elf.with_suffix(".signature")
-    command = [executable(), f"-m0x80000000:{MEMORY:#x}", f"--isa={ISA}", "--triggers=0"]
+    command = [executable(), f"-m0x80000000:{MEMORY:#x}", f"--isa={isa}", "--triggers=0"]
     if log is not None:
         command += ["--log-commits", f"--log={log}"]
     command += [f"+signature={signature}", "+signature-granularity=16", str(elf)]
