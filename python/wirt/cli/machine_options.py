@@ -37,6 +37,7 @@ class MachineOptions(TypedDict):
     interrupts: Literal["plic", "aplic", "aia"]
     display: Literal["bochs", "virtio-gpu"] | None
     resolution: str
+    iommu: Literal["platform", "pci"] | None
     deterministic: bool
     seed: int
 
@@ -71,6 +72,7 @@ def machine_options(function: _F) -> _F:
         ),
         click.option("--display", type=click.Choice(["bochs", "virtio-gpu"]), help="A display, keyboard and tablet."),
         click.option("--resolution", metavar="WIDTHxHEIGHT", default="1024x768", show_default=True, help="Of it."),
+        click.option("--iommu", type=click.Choice(["platform", "pci"]), help="An IOMMU in front of all devices."),
         click.option("--deterministic", is_flag=True, help="Time is the instruction count; runs repeat bit for bit."),
         click.option("--seed", default=0, show_default=True, help="Entropy of a deterministic machine."),
     )
@@ -100,6 +102,7 @@ def build_machine(options: MachineOptions) -> Machine:
         display=options["display"],
         resolution=parse_resolution(options["resolution"]),
         input_devices=options["display"] is not None,
+        iommu=options["iommu"],
         deterministic=options["deterministic"],
         seed=options["seed"],
     )

@@ -12,6 +12,9 @@ constexpr u64 entry_ppn(u64 entry, unsigned entry_bytes) {
     return bits<u64>(entry, 10, entry_bytes == 4 ? 22 : 44);
 }
 
+// Svnapot: the one size there is. Its sixteen entries are the same, and are looked at one by one.
+constexpr u64 napot_bytes = u64{64} << 10;
+
 // A Bare stage changes nothing anywhere; 3.6 recommends to report a large range.
 constexpr u64 bare_size = u64{1} << 30;
 
@@ -48,6 +51,7 @@ bool PageWalk::finish_leaf(u64 entry, unsigned level, const Geometry& shape, u64
     if (bits<u64>(ppn, 0, low_bits) != 0 && low_bits != 0) return false;
     if ((entry & pte::n) != 0) ppn = (ppn & ~u64{0xf}) | bits<u64>(address, page_shift, 4);
     leaf.size = page_bytes << low_bits;
+    leaf.reach = (entry & pte::n) != 0 ? napot_bytes : leaf.size;
     leaf.address = (ppn << page_shift & ~(leaf.size - 1)) | (address & (leaf.size - 1));
     leaf.r = (entry & pte::r) != 0;
     leaf.w = (entry & pte::w) != 0;

@@ -33,6 +33,7 @@ struct Access {
 struct Leaf {
     u64 address = 0;  // translated
     u64 size = page_bytes;
+    u64 reach = page_bytes;  // of the entry it comes from: more than `size` for NAPOT
     bool r = true, w = true, x = true, u = true, d = true;
     bool g = false;
     u8 pbmt = 0;

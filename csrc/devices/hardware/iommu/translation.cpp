@@ -1,8 +1,8 @@
 // From a device's request to an address in memory, or to the cause why not.
 //
 // Implements: RISC-V IOMMU Architecture Specification 1.0, 3.3 (process to translate an IOVA), 3.3.3
-// (addresses of MSIs), 3.6 (ATS translation requests); RISC-V Advanced Interrupt Architecture 1.0, 8.4
-// (memory-resident interrupt files) and 8.5 (MSI page tables).
+// (addresses of MSIs), 3.6 (ATS translation requests); RISC-V Advanced Interrupt Architecture 1.0, 8.3
+// (memory-resident interrupt files), 8.4 (which pages they are) and 8.5 (MSI page tables).
 #include "devices/hardware/iommu/iommu.h"
 
 namespace wirt::devices::hardware {
@@ -312,7 +312,6 @@ Cause Iommu::translate_address(Passage& p, const DeviceContext& dc, SpaceTag spa
     Leaf second;
     if (const Cause cause = translate_msi(p, dc, guest_address, second); cause != Cause::none) return cause;
     if (response.mrif && p.debug) return Cause::transaction_type_disallowed;
-    u64 reach = p.walk.first.mode == mode_bare ? page_bytes : first.size;
     if (!response.msi) {
         switch (p.walk.second_stage(guest_address, access, false, second)) {
             case WalkFault::none:
@@ -323,7 +322,6 @@ Cause Iommu::translate_address(Passage& p, const DeviceContext& dc, SpaceTag spa
                 p.iotval2 = guest_address & ~u64{3};
                 return guest_page_fault(access);
         }
-        if (p.walk.second.mode != mode_bare) reach = std::max(reach, second.size);
         second.size =
             size_clear_of_interrupt_files(dc, guest_address, second.size, guest_page_bits(options_));
     }
@@ -347,7 +345,7 @@ Cause Iommu::translate_address(Passage& p, const DeviceContext& dc, SpaceTag spa
                        .from = request.address & ~(size - 1),
                        .to = response.address & ~(size - 1),
                        .size = size,
-                       .reach = std::max(reach, size),
+                       .reach = std::max({size, first.reach, second.reach}),
                        .r1 = first.r,
                        .w1 = first.w,
                        .x1 = first.x,
