@@ -8,10 +8,12 @@ invalidations) says what software owes for each kind of change, and that an entr
 from __future__ import annotations
 
 from .cases import BUDGET, DDTP, PAGE, Case, Command, Operation, Store, Write, mask
-from .tables import FirstStage, SecondStage, Word
+from .tables import FirstStage, Format, SecondStage, Word
 from .walks import Device, Generator
 
 IOTINVAL, IOFENCE, IODIR, ATS = 1, 2, 3, 4
+# Svnapot: the one size there is.
+NAPOT = 16 * PAGE
 VMA, GVMA, INVAL_DDT, INVAL_PDT = 0, 1, 0, 1
 
 
@@ -54,22 +56,23 @@ class ChangeGenerator(Generator):
         space = device.spaces[None]
         return [*commands, iotinval(VMA, None, space.pscid)] if space.mode else commands
 
-    def _inside(self, address: int, size: int) -> int:
+    def _inside(self, address: int, form: Format, level: int, old: int) -> int:
         """Some address in the page: an invalidation that names any reaches all of a leaf (table IVMA)."""
+        size = NAPOT if level == 0 and old >> 63 else form.size(level)
         return address & -size | self.rng.below(size // PAGE) * PAGE
 
-    def invalidations(self, word: Word) -> list[tuple[int, int]]:
+    def invalidations(self, word: Word, old: int) -> list[tuple[int, int]]:
         rng, owner, role = self.rng, word.owner, word.role
         level = int(role[-1]) if role[-1].isdigit() else 0
         address = word.maps
         match owner:
             case FirstStage():
-                address = owner.canonical(self._inside(address, owner.format.size(level)))
+                address = owner.canonical(self._inside(address, owner.format, level, old))
                 host = self._host(owner.second)
                 exact = role.startswith("first-stage data") and rng.chance(75)
                 return [iotinval(VMA, host, owner.pscid if rng.chance(75) else None, address if exact else None)]
             case SecondStage() if "data" in role or "MSI" in role:
-                address = self._inside(address, owner.format.size(level))
+                address = self._inside(address, owner.format, level, old)
                 return [iotinval(GVMA, owner.gscid, None, address if rng.chance(75) else None)]
             case SecondStage():
                 # What leads to tables and directories: the guest-physical addresses that entries cached from
@@ -121,9 +124,9 @@ class ChangeGenerator(Generator):
                 changed.append(word)
             operations.append(Store(word.address, build.image(word.address, value)))
             appeared = word.role not in _WHOLE and not current[word.address] & 1 and value & 1
-            current[word.address] = value
             if not (appeared and rng.chance(60)):
-                operations.append(Command((*self.invalidations(word), iofence())))
+                operations.append(Command((*self.invalidations(word, current[word.address]), iofence())))
+            current[word.address] = value
             operations += requests
         case.words = build.images()
         case.second_stage = build.second_stage()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from support.iommu import RAM, Bench
 from support.iommu_reference import vectors
 from support.iommu_reference.ours import Ours
 from support.iommu_reference.play import Player
@@ -36,3 +37,17 @@ def test_the_reference_model_agrees(kind: str) -> None:
         assert got[1:] == entry.record[1:], f"{kind} {entry.seed}: registers and memory at the end"
     if kind == "walks":
         assert causes.keys() >= CAUSES
+
+
+def test_a_device_id_is_too_wide_in_any_bit(bench: Bench) -> None:
+    # The model keeps eight of the nine bits of an index.
+    for bit in range(6, 24):
+        assert bench.request(1 << bit, 0)["cause"] == 260
+
+
+def test_bare_stages_cut_nothing_off(bench: Bench) -> None:
+    # The model keeps 56 bits, which would make an address in memory of one that is in none.
+    bench.device(5)
+    beyond = 1 << 56 | RAM
+    assert bench.request(5, beyond)["address"] == beyond
+    assert bench.core.dma_translate(5, beyond)[0] == beyond
