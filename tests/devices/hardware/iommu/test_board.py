@@ -21,6 +21,7 @@ from support.iommu import (
     Bench,
 )
 from support.virtio_driver import Driver
+from wirt.guest_image import guest_image
 
 RAM, BASE, ECAM = 0x8000_0000, 0x0301_0000, 0x3000_0000
 FUNCTION = ECAM + (2 << 15)
@@ -178,3 +179,20 @@ def test_messages_wait_for_msix(function: wirt.Machine) -> None:
 
 def test_a_bench_shows_no_pending_bits() -> None:
     assert Bench().read(0x400, 8) == 0
+
+
+def test_its_state_is_the_machines(vm: wirt.Machine) -> None:
+    assert vm.inspect()["iommu0.ddtp"] == 1  # Bare
+    before = vm.state_hash()
+    vm.bus.write(vm.base + DDTP, 8, OFF)
+    assert vm.inspect()["iommu0.ddtp"] == 0
+    assert vm.state_hash() != before
+
+
+@pytest.mark.parametrize(("form", "interrupts"), [("platform", "plic"), ("pci", "aia")])
+def test_the_device_tree_says_who_is_behind_it(form: str, interrupts: str) -> None:
+    with wirt.Machine(guest_image(), memory="64M", iommu=form, interrupts=interrupts) as machine:
+        assert b"iommu-map\0" in machine.dtb
+        assert b"iommus\0" in machine.dtb
+        assert (b"riscv,pci-iommu\0" in machine.dtb) == (form == "pci")
+        assert (b"iommu@3010000\0" in machine.dtb) == (form == "platform")
