@@ -979,7 +979,7 @@ class IommuBench(Iommu):
     """
     An IOMMU with RAM of its own at 0x8000_0000 and nothing else, for tests. Options are the fields of `capabilities` in lower case, `reset_mode`, `gxl_writable`; `igs` is 0 (MSI), 1 (WSI) or 2 (both).
     """
-    def __init__(self, memory_bytes: typing.SupportsIndex, **kwargs: int) -> None:
+    def __init__(self, memory_bytes: typing.SupportsIndex, **kwargs: typing.SupportsIndex) -> None:
         ...
     def advance(self, ns: typing.SupportsIndex) -> None:
         """
