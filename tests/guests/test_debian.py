@@ -125,6 +125,26 @@ def test_the_advanced_interrupt_architecture_carries_every_interrupt(debian: Gue
         assert vm.wait(60)
 
 
+def set_up_network(vm: wirt.Machine, number: int) -> Shell:
+    shell = shell_of(vm)
+    shell.check(f"ip addr add 10.0.0.{number}/24 dev eth0 && ip link set eth0 up")
+    return shell
+
+
+def send_disk(source: Shell, sink: Shell, address: str) -> None:
+    """All of vda from one guest to the other's, over TCP."""
+    disk = "dd of=/dev/vda bs=1M iflag=fullblock conv=fsync"
+    sink.check(f"rm -f /tmp/status; (nc -l -p 5000 -e {disk}; echo $? >/tmp/status) 2>/dev/null &")
+    sink.check("while ! grep -q ':1388 .* 0A ' /proc/net/tcp /proc/net/tcp6; do usleep 100000; done")
+    source.check(f"nc {address} 5000 -e dd if=/dev/vda bs=1M", timeout=300)
+    sink.check("while [ ! -s /tmp/status ]; do usleep 20000; done; grep -q ^0 /tmp/status", timeout=300)
+
+
+def assert_reached(shell: Shell, address: str) -> None:
+    statistics = shell.check(f"ping -c 3 -s 1400 -q {address}")
+    assert re.search(r"3 packets transmitted, 3 packets received", statistics)
+
+
 def test_two_guests_reach_each_other_through_the_switch(debian: Guest) -> None:
     lan = wirt.Switch()
     size = 16 << 20
@@ -136,23 +156,54 @@ def test_two_guests_reach_each_other_through_the_switch(debian: Guest) -> None:
     ):
         for vm in (one, other):
             vm.start()
-        shells = []
-        for number, vm in enumerate((one, other), start=1):
-            shell = shell_of(vm)
-            shell.check(f"ip addr add 10.0.0.{number}/24 dev eth0 && ip link set eth0 up")
-            shells.append(shell)
+        shells = [set_up_network(vm, number) for number, vm in enumerate((one, other), start=1)]
+        for shell, address in zip(shells, ("10.0.0.2", "10.0.0.1"), strict=True):
+            assert_reached(shell, address)
+        send_disk(*shells, "10.0.0.2")
+        assert disks[0].read(0, size) == disks[1].read(0, size)
+        for shell in shells:
+            assert kernel_warnings(shell) == ""
+
+
+def test_an_e1000e_with_messages_and_a_virtio_nic(debian: Guest) -> None:
+    lan = wirt.Switch()
+    size = 16 << 20
+    disks = [wirt.Disk.memory(size), wirt.Disk.memory(size)]
+    disks[0].write(0, os.urandom(size))
+    cable = lan.port("52:54:00:12:34:56", model="e1000e")
+    with (
+        machine(debian, cpus=2, nets=[cable], disks=disks[:1], interrupts="aia") as one,
+        machine(debian, nets=[lan.port()], disks=disks[1:]) as other,
+    ):
+        for vm in (one, other):
+            vm.start()
+        shells = [set_up_network(vm, number) for number, vm in enumerate((one, other), start=1)]
+        assert "52:54:00:12:34:56" in shells[0].check("dmesg | grep 'e1000e.*eth0: (PCI Express'")
+        interrupts = shells[0].check("cat /proc/interrupts")
+        for vector in ("eth0-rx-0", "eth0-tx-0", "eth0"):
+            assert re.search(rf" PCI-MSIX-.* {vector}$", interrupts, re.MULTILINE), interrupts
 
         for shell, address in zip(shells, ("10.0.0.2", "10.0.0.1"), strict=True):
-            statistics = shell.check(f"ping -c 3 -s 1400 -q {address}")
-            assert re.search(r"3 packets transmitted, 3 packets received", statistics)
+            assert_reached(shell, address)
+        content = disks[0].read(0, size)
+        send_disk(*shells, "10.0.0.2")
+        assert disks[1].read(0, size) == content
+        shells[0].check(f"dd if=/dev/zero of=/dev/vda bs=1M count={size >> 20} conv=fsync")
+        send_disk(*reversed(shells), "10.0.0.1")
+        assert disks[0].read(0, size) == content
 
-        sink = "dd of=/dev/vda bs=1M iflag=fullblock conv=fsync"
-        shells[1].check(f"(nc -l -p 5000 -e {sink}; echo $? >/tmp/status) 2>/dev/null &")
-        shells[1].check("while ! grep -q ':1388 .* 0A ' /proc/net/tcp /proc/net/tcp6; do usleep 100000; done")
-        shells[0].check("nc 10.0.0.2 5000 -e dd if=/dev/vda bs=1M", timeout=300)
-        shells[1].check("while [ ! -s /tmp/status ]; do usleep 20000; done; grep -q ^0 /tmp/status", timeout=300)
-        assert disks[0].read(0, size) == disks[1].read(0, size)
+        # Segments are cut by the NIC and not by the kernel, and nothing was lost or damaged.
+        (nic,) = (device for device in one.devices if device.name == "e1000e0")
+        assert nic.bytes_moved == nic.bytes_copied >= 2 * size
+        errors = shells[0].check("cat /sys/class/net/eth0/statistics/[rt]x_errors")
+        assert errors.split() == ["0", "0"]
 
+        for link in (False, True):
+            cable.link = link
+            shells[0].check(
+                f"while [ $(cat /sys/class/net/eth0/carrier) != {int(link)} ]; do usleep 50000; done", timeout=60
+            )
+        assert_reached(shells[0], "10.0.0.2")
         for shell in shells:
             assert kernel_warnings(shell) == ""
 
