@@ -15,7 +15,7 @@ FILES := /usr/lib/riscv64-linux-gnu/opensbi/generic/fw_dynamic.bin:opensbi /usr/
 # How long each fuzz target runs.
 FUZZ_SECONDS ?= 60
 
-.PHONY: demo test lint bench asan fuzz fuzz-coverage fuzz-tools build stubs format tools guests clean
+.PHONY: demo test lint bench asan fuzz fuzz-coverage fuzz-tools build stubs board format tools guests clean
 
 demo: $(VENV)/installed
 	wirt demo
@@ -97,6 +97,7 @@ lint: $(VENV)/installed $(VENV)/developer
 	mypy
 	find csrc fuzz -name '*.cpp' -o -name '*.h' | xargs clang-format --dry-run --Werror
 	$(BIN)/python tools/stubs.py --check
+	$(BIN)/python tools/board.py --check
 
 format: $(VENV)/developer
 	ruff check --fix . && ruff format .
@@ -104,6 +105,9 @@ format: $(VENV)/developer
 
 stubs: build
 	PYTHONPATH=build/release/python $(BIN)/python tools/stubs.py
+
+board: build
+	PYTHONPATH=build/release/python $(BIN)/python tools/board.py
 
 bench: $(VENV)/installed
 	$(BIN)/python -m pytest benchmarks --benchmark-only $(PYTEST)

@@ -1065,12 +1065,12 @@ def disassemble(raw: typing.SupportsIndex, pc: typing.SupportsIndex = 0) -> str:
     """
     One instruction of either width as assembly text; targets of jumps are shown as addresses.
     """
-def dma(machine: Machine, device_id: typing.SupportsIndex) -> Dma:
-    ...
 def display(machine: Machine) -> Display | None:
     """
     The display of a machine, if it has one.
     """
+def dma(machine: Machine, device_id: typing.SupportsIndex) -> Dma:
+    ...
 def float_register_names() -> list[str]:
     """
     ABI names of f0 to f31.

@@ -27,7 +27,8 @@ def test_a_pci_function_has_an_address_and_bars(devices):
     assert ahci.identity == "8086:2922"
     (bar,) = ahci.bars
     assert (bar.index, bar.kind, bar.size) == (5, "32-bit", 4096)
-    assert bar.base is not None and 0x4000_0000 <= bar.base < 0x8000_0000
+    assert bar.base is not None
+    assert 0x4000_0000 <= bar.base < 0x8000_0000
 
 
 def test_virtio_shows_queues_and_what_was_negotiated(devices):

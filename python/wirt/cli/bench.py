@@ -27,7 +27,7 @@ def command() -> None:
 @click.option("--storage", type=click.Choice(["memory", "file"]), default="memory", show_default=True,
               help="What stands behind the disks.")  # fmt: skip
 @click.option("--directory", type=click.Path(exists=True, file_okay=False), help="Where files for it are put.")
-@click.option("--only", type=click.Choice(["console", "disk"]), help="One kind of device.")
+@click.option("--only", type=click.Choice(["console", "disk", "network", "iommu"]), help="One kind of device.")
 def bench_io(
     json_file: Path | None,
     plot_file: Path | None,
@@ -39,11 +39,12 @@ def bench_io(
 ) -> None:
     """Compare fully virtualised devices with paravirtual ones.
 
-    The guest inside this package does the same work over the 16550 and virtio-console, over AHCI and virtio-blk.
+    The guest inside this package does the same work over the 16550 and virtio-console, over AHCI and virtio-blk, over
+    e1000e and virtio-net; and over both disks with an IOMMU before them.
     """
     from dataclasses import replace
 
-    from wirt.bench.io import Settings, run
+    from wirt.bench.io import KINDS, Settings, run
     from wirt.bench.plot import check_plot_path, plot
     from wirt.cli.tables import print_io
     from wirt.errors import ConfigError
@@ -62,7 +63,7 @@ def bench_io(
         task = bar.add_task("measuring", total=1.0)
         measurement = run(
             settings,
-            kinds=[only] if only else ("console", "disk"),
+            kinds=[only] if only else KINDS,
             progress=lambda text, done: bar.update(task, description=text, completed=done),
         )
     document = json.dumps(measurement.as_json(), indent=2) + "\n"

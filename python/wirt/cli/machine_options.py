@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypedDict, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar, get_args
 
 import click
 
@@ -13,7 +13,7 @@ from wirt.disk import Disk
 from wirt.errors import ConfigError
 from wirt.guest_image import guest_image
 from wirt.machine import Machine
-from wirt.net import Switch
+from wirt.net import NicModel, Switch
 
 __all__ = ["MachineOptions", "build_machine", "machine_options"]
 
@@ -34,6 +34,11 @@ class MachineOptions(TypedDict):
     cpus: int
     disk: tuple[str, ...]
     net: bool
+    net_model: NicModel
+    virtio: Literal["mmio", "pci"]
+    packed: bool
+    iommu: Literal["platform", "pci"] | None
+    pcie_ports: int
     interrupts: Literal["plic", "aplic", "aia"]
     display: Literal["bochs", "virtio-gpu"] | None
     resolution: str
@@ -59,10 +64,27 @@ def machine_options(function: _F) -> _F:
             "-d",
             multiple=True,
             metavar="FILE[,OPTION...]",
-            help="A raw image. Options: bus=ahci, bus=virtio, ro, ephemeral, serial=TEXT, queues=N; "
+            help="A raw image. Options: bus=ahci, bus=virtio, bus=virtio-pci, ro, ephemeral, serial=TEXT, queues=N; "
             "memory=SIZE in place of a file is an empty disk in memory.",
         ),
         click.option("--net", is_flag=True, help="A network card on a network of its own."),
+        click.option(
+            "--net-model",
+            type=click.Choice(get_args(NicModel)),
+            default="virtio",
+            show_default=True,
+            help="What kind of card.",
+        ),
+        click.option(
+            "--virtio",
+            type=click.Choice(["mmio", "pci"]),
+            default="mmio",
+            show_default=True,
+            help="The bus of virtio devices.",
+        ),
+        click.option("--packed", is_flag=True, help="Virtio devices offer packed rings."),
+        click.option("--iommu", type=click.Choice(["platform", "pci"]), help="A RISC-V IOMMU before all devices."),
+        click.option("--pcie-ports", default=0, show_default=True, help="Hot-plug ports, 0 to 8."),
         click.option(
             "--interrupts",
             type=click.Choice(["plic", "aplic", "aia"]),
@@ -97,7 +119,11 @@ def build_machine(options: MachineOptions) -> Machine:
         memory=options["memory"],
         cpus=options["cpus"],
         disks=[parse_disk(text) for text in options["disk"]],
-        nets=[Switch().port()] if options["net"] else [],
+        nets=[Switch().port(model=options["net_model"])] if options["net"] else [],
+        virtio=options["virtio"],
+        packed=options["packed"],
+        iommu=options["iommu"],
+        pcie_ports=options["pcie_ports"],
         interrupts=options["interrupts"],
         display=options["display"],
         resolution=parse_resolution(options["resolution"]),

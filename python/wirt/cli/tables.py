@@ -5,8 +5,8 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from wirt.bench.io import Comparison, Measurement, Summary
-from wirt.bench.text import work_label
+from wirt.bench.io import Measurement, Summary
+from wirt.bench.text import grouped, work_label
 
 __all__ = ["print_io"]
 
@@ -18,20 +18,23 @@ def print_io(measurement: Measurement) -> None:
         title=f"The same I/O, fully virtualised and paravirtual ({settings.storage}-backed disks)",
         caption=(
             f"Per operation; medians of {settings.repeats}, least to most in brackets. Exits are guest accesses to "
-            "device registers, the interrupt controller's included. Ratios: exits full/virtio, throughput virtio/full."
+            "device registers, the interrupt controller's included. Ratios are to the first device of a group: its "
+            "exits over these, this rate over its. "
+            + (f"An exit by itself takes {measurement.exit_ns:.0f} ns here." if measurement.exit_ns else "")
         ),
         caption_justify="left",
     )
     for name in ("work", "device", "exits", "interrupts", "instructions", "copied/byte", "MiB/s", "ratio"):
         table.add_column(name, justify="left" if name in ("work", "device") else "right", no_wrap=name != "work")
-    for comparison in measurement.comparisons:
-        table.add_row(work_label(comparison), *_cells(comparison.full), _ratio("exits", comparison.exit_ratio))
-        table.add_row(
-            "",
-            *_cells(comparison.paravirtual),
-            _ratio("MiB/s", comparison.throughput_ratio),
-            end_section=_ends_group(comparison, measurement.comparisons),
-        )
+    for comparisons in grouped(measurement.comparisons):
+        table.add_row(work_label(comparisons[0]), *_cells(comparisons[0].baseline), "")
+        for comparison in comparisons:
+            table.add_row(
+                "",
+                *_cells(comparison.other),
+                f"exits {_number(comparison.exit_ratio)}, rate {_number(comparison.throughput_ratio)}",
+                end_section=comparison is comparisons[-1],
+            )
     # A table that is read by a pipe or a log is not to be cut to 80 columns.
     console = Console()
     if not console.is_terminal:
@@ -51,16 +54,7 @@ def _cells(summary: Summary) -> tuple[str, ...]:
     )
 
 
-def _ratio(what: str, value: float) -> str:
-    return f"{what} x{_number(value)}"
-
-
 def _number(value: float) -> str:
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}"
-
-
-def _ends_group(comparison: Comparison, all_: list[Comparison]) -> bool:
-    index = all_.index(comparison)
-    return index + 1 < len(all_) and all_[index + 1].work.split("/")[0] != comparison.work.split("/")[0]
