@@ -50,6 +50,11 @@ void AddressSpace::map_hidden(u64 size, MmioDevice& device) {
     add(std::make_unique<Region>(0, size, false, device));
 }
 
+void AddressSpace::map_background(u64 base, u64 size, MmioDevice& device) {
+    std::lock_guard lock(change_);
+    background_.push_back(std::make_unique<Region>(base, size, true, device));
+}
+
 void AddressSpace::add(std::unique_ptr<Region> region) {
     if (region->host_pages != nullptr) {
         if (((region->base | region->size) & page_mask) != 0 || region->host_pages->size() != region->size) {
@@ -132,6 +137,15 @@ void AddressSpace::publish() {
 }
 
 std::optional<AddressSpace::Hit> AddressSpace::find(u64 address, u64 size) const {
+    if (const std::optional<Hit> hit = find_mapped(address, size)) return hit;
+    for (const auto& region : background_) {
+        if (range_inside(address, size, region->base, region->size))
+            return Hit{region.get(), address - region->base};
+    }
+    return std::nullopt;
+}
+
+std::optional<AddressSpace::Hit> AddressSpace::find_mapped(u64 address, u64 size) const {
     for (;;) {
         const u64 before = sequence_.load();
         const Index& index = *index_.load(std::memory_order_acquire);
@@ -159,7 +173,7 @@ std::optional<AddressSpace::Hit> AddressSpace::find(u64 address, u64 size) const
 
 u8* AddressSpace::host_pages(u64 address, u64 length) const {
     const GracePeriod::Reader reader(accesses_);
-    const std::optional<Hit> hit = find(address, length);
+    const std::optional<Hit> hit = find_mapped(address, length);
     return hit && hit->region->host_pages != nullptr ? hit->region->host_pages->data() + hit->offset
                                                      : nullptr;
 }
@@ -231,14 +245,16 @@ bool AddressSpace::write(u64 address, unsigned size, u64 value) {
 std::vector<ExitCount> AddressSpace::exits() const {
     std::lock_guard lock(change_);
     std::vector<ExitCount> result;
-    for (const auto& region : regions_) {
-        for (std::size_t i = 0; i <= region->registers.size(); ++i) {
-            const u64 reads = region->counters[i].reads.load(std::memory_order_relaxed);
-            const u64 writes = region->counters[i].writes.load(std::memory_order_relaxed);
-            if (reads + writes == 0) continue;
-            result.push_back({std::string(region->device->name()),
-                              i < region->registers.size() ? region->registers[i].name : "other", reads,
-                              writes});
+    for (const auto* regions : {&regions_, &background_}) {
+        for (const auto& region : *regions) {
+            for (std::size_t i = 0; i <= region->registers.size(); ++i) {
+                const u64 reads = region->counters[i].reads.load(std::memory_order_relaxed);
+                const u64 writes = region->counters[i].writes.load(std::memory_order_relaxed);
+                if (reads + writes == 0) continue;
+                result.push_back({std::string(region->device->name()),
+                                  i < region->registers.size() ? region->registers[i].name : "other", reads,
+                                  writes});
+            }
         }
     }
     return result;

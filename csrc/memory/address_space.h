@@ -22,6 +22,9 @@ class AddressSpace {
     void map(u64 base, u64 size, MmioDevice& device);
     // A region that decodes nothing until relocate() gives it a base.
     void map_hidden(u64 size, MmioDevice& device);
+    // A region that answers where no other does: a bus whose accesses end without an error even where nothing
+    // is. Overlaps anything. Only while no hart runs, and for as long as this lives.
+    void map_background(u64 base, u64 size, MmioDevice& device);
     // Takes the device's region away. When this returns no access is inside the device and none will be: it
     // may be destroyed. Not to be called from inside an access, nor with a mutex held that one waits for.
     void unmap(MmioDevice& device);
@@ -94,6 +97,7 @@ class AddressSpace {
     };
 
     std::optional<Hit> find(u64 address, u64 size) const;
+    std::optional<Hit> find_mapped(u64 address, u64 size) const;
     u8* host_pages(u64 address, u64 length) const;
     static Counter& counter(Region& region, u64 offset, unsigned size);
     void add(std::unique_ptr<Region> region);
@@ -102,6 +106,7 @@ class AddressSpace {
     GuestRam& ram_;
     mutable std::mutex change_;
     std::vector<std::unique_ptr<Region>> regions_;
+    std::vector<std::unique_ptr<Region>> background_;
     std::unique_ptr<Index> index_storage_{std::make_unique<Index>(64)};
     std::vector<std::unique_ptr<Index>> outgrown_;  // each half of the next: never more than one of them all
     std::atomic<Index*> index_{index_storage_.get()};

@@ -38,6 +38,9 @@ constexpr memory::Register slot_registers[] = {
 PcieRoot::PcieRoot(memory::AddressSpace& bus, memory::GuestRam& ram, std::array<InterruptLine, 4> intx,
                    MessageSink* messages, PcieWindows windows)
     : bus_(bus), ram_(ram), intx_(intx), messages_(messages), windows_(windows) {
+    bus_.map_background(windows_.io.base, windows_.io.size, io_);
+    bus_.map_background(windows_.mmio32.base, windows_.mmio32.size, mmio32_);
+    bus_.map_background(windows_.mmio64.base, windows_.mmio64.size, mmio64_);
     slots_[0] = std::make_unique<HostBridge>();
     slots_[0]->attach(*this, 0);
 }

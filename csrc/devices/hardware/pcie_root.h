@@ -86,6 +86,23 @@ class PcieRoot final : public memory::MmioDevice, private PciBus {
     void move_bar(memory::MmioDevice& target, BarKind kind, u64 size,
                   std::optional<u64> bus_address) override;
 
+    // What an access in a window finds that no function claims: PCI Express 3.1, 2.3.2, leaves it to the root
+    // complex what an Unsupported Request completion becomes. As on the boards that drivers know, reads give
+    // all ones and writes are lost, so that a driver survives the removal of its device.
+    class Unclaimed final : public memory::MmioDevice {
+      public:
+        explicit Unclaimed(std::string_view name) : name_(name) {}
+        std::string_view name() const override { return name_; }
+        std::span<const memory::Register> registers() const override { return {}; }
+        u64 read(u64, unsigned size) override { return ~u64{0} >> (64 - 8 * size); }
+        void write(u64, unsigned, u64) override {}
+        void reset() override {}
+        void visit_state(StateVisitor&) override {}
+
+      private:
+        const std::string_view name_;
+    };
+
     PciDevice* function_at(u64 offset) const;
 
     memory::AddressSpace& bus_;
@@ -94,6 +111,7 @@ class PcieRoot final : public memory::MmioDevice, private PciBus {
     MessageSink* const messages_;
     memory::DmaRemapper* remapper_ = nullptr;
     const PcieWindows windows_;
+    Unclaimed io_{"pci-io"}, mmio32_{"pci-mmio32"}, mmio64_{"pci-mmio64"};
     std::array<std::unique_ptr<PciDevice>, slot_count> slots_;
     std::mutex intx_mutex_;
     std::array<u32, 4> asserted_{};  // a line is the OR of the slots wired to it, one bit a slot
