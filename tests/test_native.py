@@ -12,15 +12,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+_PCI = [
+    "csrc/devices/hardware/pci*.cpp",
+    "csrc/devices/hardware/a[ht]*.cpp",
+    "csrc/memory/*.cpp",
+    "csrc/storage/*.cpp",
+    "csrc/base/executor.cpp",
+]
 PROGRAMS = {
     "tests/riscv/test_softfloat.cpp": ["csrc/riscv/softfloat.cpp"],
-    "tests/devices/hardware/test_pci_device.cpp": [
-        "csrc/devices/hardware/pci*.cpp",
-        "csrc/devices/hardware/a[ht]*.cpp",
-        "csrc/memory/*.cpp",
-        "csrc/storage/*.cpp",
-        "csrc/base/executor.cpp",
-    ],
+    "tests/devices/hardware/test_pci_device.cpp": _PCI,
+    "tests/devices/hardware/test_pcie_root_port.cpp": _PCI,
     "tests/devices/virtio/test_packed_queue.cpp": [
         *(f"csrc/devices/virtio/{part}.cpp" for part in ("descriptors", "packed_queue")),
         "csrc/memory/*.cpp",

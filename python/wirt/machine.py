@@ -409,6 +409,8 @@ class Machine:
             StateError: the machine has ended.
         """
         where = None if slot is None else _natural(slot, "slot")
+        if where is not None and where > 31:
+            raise ConfigError(f"slot {slot}: a PCI bus has 0 to 31")
         if isinstance(device, Disk):
             configuration = device._attach(self._token, _core.VirtioTransport.pci)
             try:

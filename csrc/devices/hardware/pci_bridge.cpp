@@ -140,6 +140,9 @@ void PciBridge::update_forwarding() {
             field(prefetchable_base) | u64{config(prefetchable_base_high, 4)} << 32,
             field(prefetchable_limit) | u64{config(prefetchable_limit_high, 4)} << 32 | 0xf'ffff};
     }
+    for (const auto& child : children_) {
+        if (child != nullptr) child->refresh();
+    }
 }
 
 bool PciBridge::forwards(BarKind kind, u64 base, u64 size) const {
