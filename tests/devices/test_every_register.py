@@ -34,8 +34,9 @@ CONFIGURATIONS = {
         "cpus": 2,
         "display": "bochs",
         "input_devices": True,
+        "iommu": "platform",
     },
-    "aia": {"interrupts": "aia", "guest_files": 1, "pcie_ports": 2},
+    "aia": {"interrupts": "aia", "guest_files": 1, "pcie_ports": 2, "iommu": "pci"},
 }
 
 

@@ -19,7 +19,15 @@ from support.virtqueues import WRITE, wait_until
 ECAM = 0x3000_0000
 # Of another device: the test device (a write ends the machine), UART, PLIC, ACLINT, configuration space.
 OTHERS = {"test": 0x10_0000, "uart": 0x1000_0000, "plic": 0x0C00_0000, "aclint": 0x0200_0000, "ecam": ECAM}
-DEVICES = {"virtio-blk0": 1, "virtio-net0": 2, "virtio-console0": 2, "virtio-rng0": 1}
+# How many queues to set up; the last of them is one that the device takes buffers from as soon as there are any.
+DEVICES = {
+    "virtio-blk0": 1,
+    "virtio-net0": 2,
+    "virtio-console0": 2,
+    "virtio-rng0": 1,
+    "virtio-gpu0": 1,
+    "virtio-input0": 2,
+}
 
 
 class Onlookers:
@@ -47,7 +55,15 @@ def vm(request: pytest.FixtureRequest) -> Iterator[wirt.Machine]:
     transport, packed = request.param
     nic = wirt.Switch().port("52:54:00:12:34:56")
     disk = wirt.Disk.memory("1M")
-    with wirt.Machine(memory="16M", disks=[disk], nets=[nic], virtio=transport, packed=packed) as machine:
+    with wirt.Machine(
+        memory="16M",
+        disks=[disk],
+        nets=[nic],
+        virtio=transport,
+        packed=packed,
+        display="virtio-gpu",
+        input_devices=True,
+    ) as machine:
         yield machine
 
 
