@@ -94,7 +94,7 @@ class Virtio(Script):
             self.data(area + 0x600, table)
             table = struct.pack("<QIHH", RAM + area + 0x600, len(table), INDIRECT, 0)
         self.data(area, table)
-        self.step(POKE, 1, offset=area + 0x400 + 4 + 2 * index, value=0)
+        self.step(POKE, 1, offset=area + 0x400 + 4 + 2 * (index % 8), value=0)
         self.step(POKE, 1, offset=area + 0x400 + 2, value=index + 1)
         self.write(window, 0x50, queue)
 
@@ -727,6 +727,69 @@ def iommu() -> Seeds:
         yield f"directory-{mode - 1}", deep.bytes()
 
 
+# --- display: windows 0 virtio-gpu, 1 virtio-input, 2 the Bochs display's registers, 3 its memory, 4 its function ---
+
+
+def display() -> Seeds:
+    gpu = Virtio()
+    gpu.start(0, 2, 1 << 1)
+    gpu.data(BUFFER, bytes(range(256)) * 16)
+    rectangle = struct.pack("<4I", 0, 0, 32, 16)
+    commands = [
+        (0x0100, b""),
+        (0x010A, struct.pack("<II", 0, 0)),
+        (0x0101, struct.pack("<4I", 1, 2, 32, 16)),
+        (
+            0x0106,
+            struct.pack("<II", 1, 2) + struct.pack("<QIIQII", RAM + BUFFER, 1024, 0, RAM + BUFFER + 1024, 1024, 0),
+        ),
+        (0x0105, rectangle + struct.pack("<QII", 0, 1, 0)),
+        (0x0103, rectangle + struct.pack("<II", 0, 1)),
+        (0x0104, rectangle + struct.pack("<II", 1, 0)),
+        (0x0107, struct.pack("<II", 1, 0)),
+        (0x0102, struct.pack("<II", 1, 0)),
+    ]
+    request = BUFFER - 0x1000
+    for index, (kind, body) in enumerate(commands):
+        gpu.data(request, struct.pack("<IIQII", kind, index % 2, 7, 0, 0) + body)
+        gpu.offer(0, 0, [(request, 24 + len(body), 0), (BUFFER + 0x2000, 1024, DEVICE_WRITES)], index=index)
+        if kind == 0x0104:
+            gpu.step(OWN)
+    gpu.data(request, struct.pack("<IIQII", 0x0101, 0, 0, 0, 0) + struct.pack("<4I", 2, 1, 64, 64))
+    gpu.offer(0, 0, [(request, 40, 0), (BUFFER + 0x2000, 24, DEVICE_WRITES)], index=len(commands))
+    for index, kind in enumerate((0x0300, 0x0301)):
+        gpu.data(request, struct.pack("<IIQII4I4I", kind, 0, 0, 0, 0, 0, 5, 5, 0, 2, 1, 1, 0))
+        gpu.offer(0, 1, [(request, 56, 0)], index=index)
+    gpu.step(OWN)
+    yield "gpu", gpu.bytes()
+
+    tablet = Virtio()
+    tablet.start(1, 2)
+    for select in (1, 2, 3, 0x10, 0x11, 0x12):
+        for subsel in (0, 1, 3):
+            tablet.write(1, 0x100, select, size=1)
+            tablet.write(1, 0x101, subsel, size=1)
+            tablet.read(1, 0x102, size=1)
+            tablet.read(1, 0x108, size=8)
+    for index in range(4):
+        tablet.offer(1, 0, [(BUFFER + 8 * index, 8, DEVICE_WRITES)], index=index)
+    tablet.step(OWN + 1, count=1, value=100)
+    tablet.data(BUFFER, struct.pack("<HHI", 0x11, 0, 1))
+    tablet.offer(1, 1, [(BUFFER, 8, 0)])
+    tablet.step(TAMPER, offset=5, value=1)
+    yield "tablet", tablet.bytes()
+
+    bochs = Script()
+    bochs.write(4, 0x04, 2, size=2)
+    for depth in (16, 24, 32):
+        for register, value in ((4, 0), (1, 320), (2, 200), (3, depth), (6, 400), (8, 8), (9, 4), (4, 0x41)):
+            bochs.write(2, 0x500 + 2 * register, value, size=2)
+            bochs.read(2, 0x500 + 2 * register, size=2)
+        bochs.write(3, 0, 0x00FF_00FF)
+        bochs.step(OWN, count=1)
+    yield "bochs", bochs.bytes()
+
+
 # --- images: a byte that says which, then the file ---
 
 
@@ -800,6 +863,7 @@ def hart() -> Seeds:
 
 TARGETS: dict[str, Callable[[], Seeds]] = {
     "ahci": ahci,
+    "display": display,
     "e1000e": e1000e,
     "hart": hart,
     "images": images,
