@@ -21,6 +21,7 @@ _PCI = [
 ]
 PROGRAMS = {
     "tests/riscv/test_softfloat.cpp": ["csrc/riscv/softfloat.cpp"],
+    "tests/devices/hardware/test_imsic.cpp": [f"csrc/devices/hardware/{part}.cpp" for part in ("aplic", "imsic")],
     "tests/devices/hardware/test_pci_device.cpp": _PCI,
     "tests/devices/hardware/test_pcie_root_port.cpp": _PCI,
     "tests/devices/virtio/test_packed_queue.cpp": [

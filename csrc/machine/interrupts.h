@@ -2,7 +2,6 @@
 // messages to, and nobody else has to know which controllers there are.
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -34,7 +33,7 @@ class Interrupts final : private MessageSink {
     void connect(riscv::Hart& hart);
     // "plic 10", for the inspector.
     std::string describe(unsigned source) const;
-    // Each device with its kind, in the order of their addresses.
+    // The controllers, machine level first.
     std::vector<memory::MmioDevice*> devices() const;
     void describe_to(firmware::BoardDescription& board) const;
     void visit_state(StateVisitor& v);

@@ -83,7 +83,6 @@ def machine_options(function: _F) -> _F:
             help="The bus of virtio devices.",
         ),
         click.option("--packed", is_flag=True, help="Virtio devices offer packed rings."),
-        click.option("--iommu", type=click.Choice(["platform", "pci"]), help="A RISC-V IOMMU before all devices."),
         click.option("--pcie-ports", default=0, show_default=True, help="Hot-plug ports, 0 to 8."),
         click.option(
             "--interrupts",
