@@ -19,6 +19,7 @@ from support.firmware import words
 
 ECAM = 0x3000_0000
 EMPTY_SLOT = 23
+PCI_WINDOWS = (range(0x4000_0000, 0x8000_0000), range(0x10_0000_0000, 0x20_0000_0000))
 WIDTHS = (1, 2, 4, 8)
 PATTERNS = (0, (1 << 64) - 1, 0x5A5A_A5A5_0F0F_F0F0)
 WALKED_WHOLE = 0x4000
@@ -193,9 +194,15 @@ def test_nothing_answers_beyond_a_region(vm: wirt.Machine) -> None:
     regions = visible_regions(vm)
     starts = {region.base for region in regions}
     for region in regions:
-        if region.base + region.size not in starts:
+        beyond = region.base + region.size
+        if beyond in starts:
+            continue
+        if any(beyond in window for window in PCI_WINDOWS):
+            assert vm.bus.read(beyond, 4) == 0xFFFF_FFFF, "as a root complex completes what no function claims"
+            vm.bus.write(beyond, 4, 0)
+        else:
             with pytest.raises(wirt.AddressError):
-                vm.bus.read(region.base + region.size, 4)
+                vm.bus.read(beyond, 4)
 
 
 # --- what a hart sees ---

@@ -42,7 +42,6 @@ class MachineOptions(TypedDict):
     interrupts: Literal["plic", "aplic", "aia"]
     display: Literal["bochs", "virtio-gpu"] | None
     resolution: str
-    iommu: Literal["platform", "pci"] | None
     deterministic: bool
     seed: int
 
@@ -127,7 +126,6 @@ def build_machine(options: MachineOptions) -> Machine:
         display=options["display"],
         resolution=parse_resolution(options["resolution"]),
         input_devices=options["display"] is not None,
-        iommu=options["iommu"],
         deterministic=options["deterministic"],
         seed=options["seed"],
     )
