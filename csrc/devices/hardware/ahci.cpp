@@ -97,7 +97,8 @@ Ahci::Ahci(std::string name, std::vector<Disk> disks, ExecutorFactory executors)
 
     add_bar(5, BarKind::memory32, abar_bytes, *this);  // AHCI 1.3.1, 2.1.11
     set_interrupt_pin(1);
-    // Where ICH9 has power management and messages; it is older than PCI Express, which a hot-plug port needs.
+    // Where ICH9 has power management and messages; it is older than PCI Express, which a hot-plug port
+    // needs.
     add_power_management(0x70);
     add_msi(0x80);
     add_pci_express(0xc0);
