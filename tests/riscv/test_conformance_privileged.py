@@ -69,11 +69,11 @@ def logged(memory: bytes, case: int) -> tuple[int, int]:
         ("amoadd.w", DATA + 3, (6, DATA + 3), (7, DATA + 3)),
         ("amomaxu.d", DATA + 4, (6, DATA + 4), (7, DATA + 4)),
         # tval is "the faulting effective address (i.e. the value of rs1)" (CMO 1.0, chapter 2).
-        ("cbo.zero", 0x7000_0010, (7, 0x7000_0010), (7, 0x7000_0000)),
+        ("cbo.zero", 0x1800_0010, (7, 0x1800_0010), (7, 0x1800_0000)),
         # And where they agree: nothing is there.
-        ("cbo.clean", 0x7000_0010, (7, 0x7000_0010), (7, 0x7000_0010)),
-        ("ld", 0x7000_0010, (5, 0x7000_0010), (5, 0x7000_0010)),
-        ("amoadd.w", 0x7000_0010, (7, 0x7000_0010), (7, 0x7000_0010)),
+        ("cbo.clean", 0x1800_0010, (7, 0x1800_0010), (7, 0x1800_0010)),
+        ("ld", 0x1800_0010, (5, 0x1800_0010), (5, 0x1800_0010)),
+        ("amoadd.w", 0x1800_0010, (7, 0x1800_0010), (7, 0x1800_0010)),
     ],
 )
 def test_exceptions_that_are_free_to_choose(name, address, ours, theirs, tmp_path):

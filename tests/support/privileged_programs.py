@@ -321,7 +321,7 @@ class PageWalks(Frame):
             flags = 1 | (rng.choice((32, 64, 128, 16, 2)) if rng.random() < 0.08 else 0) | rng.getrandbits(2) << 8
             address = rng.choice(below).address
             if rng.random() < 0.03:
-                address = rng.choice((0x7000_0000, RAM_BASE + (16 << 20), 1 << 55, 0x1234_5678_9000))
+                address = rng.choice((0x1800_0000, RAM_BASE + (16 << 20), 1 << 55, 0x1234_5678_9000))
             entry = address >> 2 | flags
         else:
             permissions = rng.choice((7, 7, 7, 3, 5, 1, 4, rng.randrange(8)))
@@ -339,7 +339,7 @@ class PageWalks(Frame):
             if level > 0 and rng.random() < 0.1:
                 target += 1 << 12 + rng.randrange(9 * level)
             if rng.random() < 0.06:
-                target = rng.choice((0x7000_0000, RAM_BASE + (16 << 20), 1 << 55, 0x1_0000_0000))
+                target = rng.choice((0x1800_0000, RAM_BASE + (16 << 20), 1 << 55, 0x1_0000_0000))
             entry = (target >> 2 & (1 << 54) - 1) | flags
         if rng.random() < 0.06:
             entry |= 1 << rng.randrange(54, 64)
