@@ -12,6 +12,7 @@
 #include <linux/iommufd.h>
 #include <linux/vfio.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -16,19 +16,6 @@ import os
 import subprocess
 from pathlib import Path
 
-# Beside the architecture's tinyconfig: what Wirt's board has, what a busybox guest needs, and VFIO.
-OPTIONS = """
-64BIT SMP MMU FPU SOC_VIRT RISCV_SBI RISCV_ISA_C PRINTK TTY MULTIUSER BLOCK NET INET PACKET UNIX EPOLL EVENTFD FUTEX
-SIGNALFD TIMERFD POSIX_TIMERS SHMEM BINFMT_ELF BINFMT_SCRIPT BLK_DEV_INITRD RD_GZIP RD_ZSTD PROC_FS SYSFS TMPFS
-DEVTMPFS DEVTMPFS_MOUNT EXT4_FS HIGH_RES_TIMERS NO_HZ_IDLE
-SERIAL_8250 SERIAL_8250_CONSOLE SERIAL_OF_PLATFORM HVC_DRIVER VIRTIO_CONSOLE POWER_RESET POWER_RESET_SYSCON
-POWER_RESET_SYSCON_POWEROFF RTC_CLASS RTC_DRV_GOLDFISH
-PCI PCIEPORTBUS HOTPLUG_PCI HOTPLUG_PCI_PCIE PCI_HOST_GENERIC PCI_MSI RISCV_APLIC RISCV_APLIC_MSI RISCV_IMSIC SIFIVE_PLIC
-VIRTIO_MENU VIRTIO_MMIO VIRTIO_PCI VIRTIO_BLK NETDEVICES VIRTIO_NET ETHERNET NET_VENDOR_INTEL E1000E
-SCSI ATA SATA_HOST SATA_AHCI BLK_DEV_SD
-IOMMU_SUPPORT RISCV_IOMMU RISCV_IOMMU_PCI IOMMUFD VFIO VFIO_DEVICE_CDEV VFIO_PCI
-""".split()
-
 DMA_API = "config IOMMU_DMA\n\tdef_bool ARM64 || X86 || S390"
 OPERATIONS = "static const struct iommu_ops riscv_iommu_ops = {\n"
 CAPABLE = """static bool riscv_iommu_capable(struct device *dev, enum iommu_cap cap)
@@ -66,16 +53,15 @@ def main() -> None:
         environment = {**os.environ, "ARCH": "riscv", "CROSS_COMPILE": "riscv64-linux-gnu-"}
         subprocess.run(["make", "-s", *arguments], cwd=tree, env=environment, check=True)
 
-    fragment = tree / "wirt.config"
-    fragment.write_text("".join(f"CONFIG_{option}=y\n" for option in OPTIONS))
-    make("tinyconfig")
+    fragment = Path(__file__).resolve().with_suffix(".config")
+    make("allnoconfig")
     merge = [tree / "scripts/kconfig/merge_config.sh", "-m", ".config", fragment]
     subprocess.run(merge, cwd=tree, check=True, stdout=subprocess.DEVNULL)
     make("olddefconfig")
     configured = set((tree / ".config").read_text().splitlines())
-    missing = [option for option in OPTIONS if f"CONFIG_{option}=y" not in configured]
+    missing = set(fragment.read_text().splitlines()[1:]) - configured
     if missing:
-        raise SystemExit(f"this kernel does not know or cannot have: {' '.join(missing)}")
+        raise SystemExit(f"this kernel does not know or cannot have: {' '.join(sorted(missing))}")
     make(f"-j{os.cpu_count()}", "Image")
     image = tree.parent / "Image"
     image.write_bytes((tree / "arch/riscv/boot/Image").read_bytes())
