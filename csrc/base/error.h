@@ -42,6 +42,11 @@ class AddressError : public Error {
     using Error::Error;
 };
 
+// A snapshot or a migration's stream that is broken, foreign, newer than this release, or of another machine.
+class SnapshotError : public Error {
+    using Error::Error;
+};
+
 // A bus master's access that the IOMMU refused, or that was not to memory.
 class DmaError : public Error {
     using Error::Error;

@@ -35,24 +35,25 @@ void Handle::close() {
 }
 
 template <>
-std::string Handle::plug(machine::DiskConfig config, std::optional<unsigned> slot) {
+std::string Handle::plug(machine::DiskConfig config, std::optional<unsigned> slot,
+                         const std::string& wanted) {
     require_outside_device();
     const auto disk = std::make_shared<MachineDisk>(std::move(config.backend));
     config.backend = disk;
     std::string name;
     {
         py::gil_scoped_release release;
-        name = machine.plug(config, slot);
+        name = machine.plug(config, slot, wanted);
     }
     plugged_disks_[name] = disk;
     return name;
 }
 
 template <>
-std::string Handle::plug(machine::NetConfig config, std::optional<unsigned> slot) {
+std::string Handle::plug(machine::NetConfig config, std::optional<unsigned> slot, const std::string& wanted) {
     require_outside_device();
     py::gil_scoped_release release;
-    return machine.plug(config, slot);
+    return machine.plug(config, slot, wanted);
 }
 
 bool Handle::unplug(const std::string& name, double timeout_s) {

@@ -34,7 +34,7 @@ class Handle {
     void close();
     // As Machine::plug and unplug. With the GIL held; let go of meanwhile.
     template <typename Config>
-    std::string plug(Config config, std::optional<unsigned> slot);
+    std::string plug(Config config, std::optional<unsigned> slot, const std::string& name);
     bool unplug(const std::string& name, double timeout_s);
     // Called before harts run: what was written through an exported buffer may be code that was decoded.
     void settle_exported_memory();

@@ -13,7 +13,9 @@ PYBIND11_MODULE(_core, module) {
     register_console(module);
     register_memory(module);
     register_harts(module);
+    register_state_types(module);
     register_machine(module);
+    register_state(module);
     register_devices(module);
     register_iommu(module);
     register_display(module);

@@ -9,7 +9,7 @@ namespace py = pybind11;
 namespace {
 
 struct ErrorClasses {
-    py::object base, config, image, storage, network, state, address, dma;
+    py::object base, config, image, storage, network, state, address, snapshot, dma;
 };
 
 // Immortal: errors may be translated until the interpreter is gone.
@@ -33,6 +33,8 @@ void translate(std::exception_ptr pointer) {
         raise(classes->state, error);
     } catch (const AddressError& error) {
         raise(classes->address, error);
+    } catch (const SnapshotError& error) {
+        raise(classes->snapshot, error);
     } catch (const DmaError& error) {
         raise(classes->dma, error);
     } catch (const Error& error) {
@@ -45,9 +47,9 @@ void translate(std::exception_ptr pointer) {
 void register_errors(py::module_&) {
     const py::module_ errors = py::module_::import("wirt.errors");
     classes =
-        new ErrorClasses{errors.attr("WirtError"),    errors.attr("ConfigError"),  errors.attr("ImageError"),
-                         errors.attr("StorageError"), errors.attr("NetworkError"), errors.attr("StateError"),
-                         errors.attr("AddressError"), errors.attr("DmaError")};
+        new ErrorClasses{errors.attr("WirtError"),    errors.attr("ConfigError"),   errors.attr("ImageError"),
+                         errors.attr("StorageError"), errors.attr("NetworkError"),  errors.attr("StateError"),
+                         errors.attr("AddressError"), errors.attr("SnapshotError"), errors.attr("DmaError")};
     py::register_local_exception_translator(translate);
 }
 

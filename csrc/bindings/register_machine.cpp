@@ -161,6 +161,7 @@ void register_configuration(py::module_& module) {
         .def_readwrite("initrd", &MachineConfig::initrd)
         .def_readwrite("firmware", &MachineConfig::firmware)
         .def_readwrite("dtb", &MachineConfig::dtb)
+        .def_readwrite("origin", &MachineConfig::origin)
         .def_readwrite("disks", &MachineConfig::disks)
         .def_readwrite("nets", &MachineConfig::nets)
         .def_readwrite("rng", &MachineConfig::rng)
@@ -257,10 +258,13 @@ void register_machine(py::module_& module) {
         .def("raise_host_error", &Handle::raise_host_error,
              "Raises what a Python device raised, if one did.");
 
-    type.def("plug_disk", &Handle::plug<DiskConfig>, py::arg("disk"), py::arg("slot"),
+    type.def("plug_disk", &Handle::plug<DiskConfig>, py::arg("disk"), py::arg("slot"), py::arg("name") = "",
              "Plugs a disk in and gives the device's name.")
-        .def("plug_net", &Handle::plug<NetConfig>, py::arg("net"), py::arg("slot"),
+        .def("plug_net", &Handle::plug<NetConfig>, py::arg("net"), py::arg("slot"), py::arg("name") = "",
              "Plugs a NIC in and gives the device's name.")
+        .def(
+            "slot_of", [](Handle& handle, const std::string& name) { return handle.machine.slot_of(name); },
+            py::arg("name"), "Where a device is that was plugged in.")
         .def("unplug", &Handle::unplug, py::arg("name"), py::arg("timeout"),
              "Takes a device out; false when a driver still used it.");
 

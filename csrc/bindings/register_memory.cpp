@@ -52,9 +52,22 @@ Range range_of(const Memory& memory, const py::slice& slice) {
     return {start, stop - start};
 }
 
+// Of a range that is RAM. May wait for pages that a migration has yet to bring.
+u8* host_of(memory::GuestRam& ram, u64 address, u64 length) {
+    u8* host;
+    {
+        py::gil_scoped_release release;
+        host = ram.host(address, length);
+    }
+    if (host == nullptr && length != 0) {
+        throw StateError("the machine's memory has not arrived, and never will: its migration failed");
+    }
+    return host;
+}
+
 py::bytes get_slice(const Memory& memory, const py::slice& slice) {
     const Range range = range_of(memory, slice);
-    const u8* from = memory.handle->machine.ram().host(range.start, range.length);
+    const u8* from = host_of(memory.handle->machine.ram(), range.start, range.length);
     return py::bytes(reinterpret_cast<const char*>(from), range.length);
 }
 
@@ -68,13 +81,15 @@ void set_slice(const Memory& memory, const py::slice& slice, const py::buffer& v
     }
     if (PyBuffer_IsContiguous(info.view(), 'C') == 0) throw py::value_error("the value must be contiguous");
     auto& ram = memory.handle->machine.ram();
-    std::memcpy(ram.host(range.start, range.length), info.ptr, size);
+    u8* const to = host_of(ram, range.start, range.length);
+    ram.will_write(range.start, range.length);
+    std::memcpy(to, info.ptr, size);
     ram.note_write(range.start, range.length);
 }
 
 u8& byte_at(const Memory& memory, u64 address) {
     auto& ram = memory.handle->machine.ram();
-    u8* byte = ram.host(address, 1);
+    u8* byte = ram.contains(address, 1) ? host_of(ram, address, 1) : nullptr;
     if (byte == nullptr) {
         throw AddressError("physical address " + hex(address) + " is not RAM: it is " + hex(ram.base()) +
                            " to " + hex(ram.base() + ram.size()));
@@ -83,13 +98,17 @@ u8& byte_at(const Memory& memory, u64 address) {
 }
 
 void set_byte(const Memory& memory, u64 address, u8 value) {
-    byte_at(memory, address) = value;
-    memory.handle->machine.ram().note_write(address, 1);
+    u8& byte = byte_at(memory, address);
+    auto& ram = memory.handle->machine.ram();
+    ram.will_write(address, 1);
+    byte = value;
+    ram.note_write(address, 1);
 }
 
 py::buffer_info export_buffer(Memory& memory) {
-    memory.handle->memory_exported = true;
     auto& ram = memory.handle->machine.ram();
+    host_of(ram, ram.base(), ram.size());
+    memory.handle->memory_exported = true;
     return {ram.data(), static_cast<py::ssize_t>(ram.size()), /*readonly=*/false};
 }
 

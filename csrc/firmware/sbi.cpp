@@ -270,8 +270,9 @@ Sbi::Result Sbi::dbcn(Hart& hart, u64 function) {
         console.put(range);
         return {success, size};
     }
-    const u64 taken = console.take(range);
-    hart.note_dma(address, taken);
+    std::vector<u8> input(size);
+    const u64 taken = console.take(input);
+    hart.write_ram(range, address, std::span(input).first(taken));
     return {success, taken};
 }
 

@@ -64,8 +64,8 @@ class Board {
     // --- devices that come and go (hot_plug.cpp); one call at a time ---
 
     // As Machine::plug.
-    std::string plug(const DiskConfig& disk, std::optional<unsigned> slot);
-    std::string plug(const NetConfig& net, std::optional<unsigned> slot);
+    std::string plug(const DiskConfig& disk, std::optional<unsigned> slot, const std::string& name);
+    std::string plug(const NetConfig& net, std::optional<unsigned> slot, const std::string& name);
     // A device that can be taken out; `port` is null on bus 0. ConfigError when there is none of that name.
     struct Removable {
         unsigned slot;
@@ -110,6 +110,8 @@ class Board {
     std::string insert(const Removable& where, std::unique_ptr<devices::hardware::PciDevice> device);
     // "ahci" gives "ahci0", then "ahci1": no name is used twice in a machine's life.
     std::string instance(const std::string& kind) { return kind + std::to_string(instances_[kind]++); }
+    // The next device of its kind gets `name`. ConfigError when one had it, or it is no device's.
+    void name_next(const std::string& name);
     void add_display(const MachineConfig& config,
                      const std::function<void(std::unique_ptr<devices::virtio::VirtioDevice>)>& plug);
 

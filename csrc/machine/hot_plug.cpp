@@ -57,8 +57,23 @@ std::string Board::insert(const Removable& where, std::unique_ptr<hardware::PciD
     return name;
 }
 
-std::string Board::plug(const DiskConfig& disk, std::optional<unsigned> slot) {
+void Board::name_next(const std::string& name) {
+    if (name.empty()) return;
+    for (const std::string kind : removable_kinds) {
+        const std::string number = name.starts_with(kind) ? name.substr(kind.size()) : "";
+        if (number.empty() || number.size() > 9 || number.find_first_not_of("0123456789") != number.npos)
+            continue;
+        const auto ordinal = static_cast<unsigned>(std::stoul(number));
+        if (ordinal < instances_[kind]) break;
+        instances_[kind] = ordinal;
+        return;
+    }
+    throw ConfigError("no device can be plugged in under the name " + name);
+}
+
+std::string Board::plug(const DiskConfig& disk, std::optional<unsigned> slot, const std::string& name) {
     const Removable where = place(slot);
+    name_next(name);
     if (disk.bus == DiskBus::virtio_mmio) {
         throw ConfigError("a disk is plugged in on ahci or virtio-pci; virtio-mmio is wired to the board");
     }
@@ -68,8 +83,9 @@ std::string Board::plug(const DiskConfig& disk, std::optional<unsigned> slot) {
                              executors_));
 }
 
-std::string Board::plug(const NetConfig& net, std::optional<unsigned> slot) {
+std::string Board::plug(const NetConfig& net, std::optional<unsigned> slot, const std::string& name) {
     const Removable where = place(slot);
+    name_next(name);
     if (net.model == NicModel::e1000e) return insert(where, e1000e(net));
     if (net.model != NicModel::virtio_pci) {
         throw ConfigError("a NIC is plugged in as e1000e or virtio-pci; virtio-mmio is wired to the board");
@@ -112,16 +128,21 @@ void Machine::Parts::require_open() {
         throw StateError("the machine has ended: devices come and go while it is created, running or paused");
 }
 
-std::string Machine::plug(const DiskConfig& disk, std::optional<unsigned> slot) {
+std::string Machine::plug(const DiskConfig& disk, std::optional<unsigned> slot, const std::string& name) {
     std::lock_guard lock(parts_->control);
     parts_->require_open();
-    return parts_->board->plug(disk, slot);
+    return parts_->board->plug(disk, slot, name);
 }
 
-std::string Machine::plug(const NetConfig& net, std::optional<unsigned> slot) {
+std::string Machine::plug(const NetConfig& net, std::optional<unsigned> slot, const std::string& name) {
     std::lock_guard lock(parts_->control);
     parts_->require_open();
-    return parts_->board->plug(net, slot);
+    return parts_->board->plug(net, slot, name);
+}
+
+unsigned Machine::slot_of(const std::string& name) {
+    std::lock_guard lock(parts_->control);
+    return parts_->board->removable(name).slot;
 }
 
 bool Machine::unplug(const std::string& name, double timeout_s) {

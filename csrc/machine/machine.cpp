@@ -5,7 +5,6 @@
 
 #include "base/error.h"
 #include "machine/parts.h"
-#include "state/state_hash.h"
 
 namespace wirt::machine {
 
@@ -266,20 +265,6 @@ u64 Machine::time_ns() const {
 std::vector<Mark> Machine::take_marks() {
     std::lock_guard lock(parts_->mark_mutex);
     return std::exchange(parts_->marks, {});
-}
-
-std::string Machine::state_hash() {
-    require_still();
-    state::HashVisitor visitor;
-    parts_->visit_state(visitor);
-    return visitor.hex();
-}
-
-std::vector<std::pair<std::string, u64>> Machine::inspect() {
-    require_still();
-    state::InspectVisitor visitor;
-    parts_->visit_state(visitor);
-    return std::move(visitor.fields);
 }
 
 }  // namespace wirt::machine

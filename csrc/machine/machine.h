@@ -64,6 +64,15 @@ struct Image {
     bool empty() const { return bytes.empty(); }
 };
 
+// What a machine begins with in place of images: the state of another one of the same configuration.
+struct Origin {
+    // None: memory is empty, and is filled before the machine runs.
+    std::optional<memory::RamPoint> memory;
+    // As Machine::save_state gives it. Null: load_state comes later.
+    std::shared_ptr<const std::vector<u8>> state;
+    std::vector<u8> dtb;  // only to be shown
+};
+
 struct MachineConfig {
     u64 memory = 256 * MiB;  // 16 MiB .. 64 GiB, a multiple of 4 KiB
     unsigned harts = 1;      // 1 .. 8
@@ -72,8 +81,9 @@ struct MachineConfig {
     std::string cmdline;
     Image kernel;  // ELF or RISC-V Linux Image, started in S-mode under the monitor's SBI or after `firmware`
     Image initrd;
-    Image firmware;  // M-mode ELF or raw image for 0x80000000; harts then start in M-mode
-    Image dtb;       // replaces the generated device tree
+    Image firmware;                // M-mode ELF or raw image for 0x80000000; harts then start in M-mode
+    Image dtb;                     // replaces the generated device tree
+    std::optional<Origin> origin;  // no images then
     std::vector<DiskConfig> disks;
     std::vector<NetConfig> nets;
     bool rng = true;
@@ -195,13 +205,26 @@ class Machine {
     // `slot` is one of bus 0 (4..23), where the guest has to look for it, or that of a hot-plug port
     // (24..31), which tells the guest; none: the first empty port, or else the first empty slot. ConfigError:
     // no such place, or a bus without hot-plug.
-    std::string plug(const DiskConfig& disk, std::optional<unsigned> slot = {});
-    std::string plug(const NetConfig& net, std::optional<unsigned> slot = {});
+    // `name`: the one that the device had in the machine whose state will be loaded; none: a new one.
+    std::string plug(const DiskConfig& disk, std::optional<unsigned> slot = {}, const std::string& name = {});
+    std::string plug(const NetConfig& net, std::optional<unsigned> slot = {}, const std::string& name = {});
+    // Where a device is that was plugged in. ConfigError: unknown.
+    unsigned slot_of(const std::string& name);
     // Takes a device out and destroys it. Where a driver of a running guest hears the port's attention
     // button, that is pressed first and the guest has `timeout_s` to switch the slot off; whatever it does or
     // does not, the device is then gone. False: out under the hands of a driver that still used it.
     // ConfigError: unknown, or not removable.
     bool unplug(const std::string& name, double timeout_s);
+
+    // --- state: while it does not run ---
+    // All but the memory, as csrc/state/stream.h has it. StateError when the guest has ended.
+    std::vector<u8> save_state();
+    // created -> paused, of a machine with an origin. SnapshotError: what is stored is broken or does not
+    // fit; the machine is then of no use.
+    void load_state(std::shared_ptr<const std::vector<u8>> state);
+    // Back to the state that was loaded and the memory it began with. How many pages were put back.
+    // StateError for a machine without an origin.
+    u64 reset();
 
     // --- observation ---
     std::vector<HartStats> hart_stats() const;

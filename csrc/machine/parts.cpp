@@ -36,6 +36,11 @@ const MachineConfig& checked(const MachineConfig& config) {
     return config;
 }
 
+memory::GuestRam make_ram(const MachineConfig& config) {
+    if (config.origin && config.origin->memory) return {map::dram, config.memory, *config.origin->memory};
+    return {map::dram, config.memory};
+}
+
 u64 host_ns() {
     return static_cast<u64>(std::chrono::duration_cast<std::chrono::nanoseconds>(
                                 std::chrono::steady_clock::now().time_since_epoch())
@@ -53,7 +58,7 @@ bool wants_hvc(const std::string& cmdline) {
 Machine::Parts::Parts(MachineConfig given)
     : config(std::move(given)),
       clock(config.deterministic ? Clock::Source::instructions : Clock::Source::host),
-      ram(map::dram, checked(config).memory),
+      ram(make_ram(checked(config))),
       bus(ram) {
     if (config.deterministic) {
         clock.set_wall_base(deterministic_epoch_ns);
@@ -96,8 +101,16 @@ Machine::Parts::Parts(MachineConfig given)
         for (auto& slot : slots) slot->hart->note_host_pages_moved();
     });
     board->aclint->on_change([this](unsigned index) { slots[index]->hart->request_settle(); });
+    ram.on_stores_watched([this] { await_forgotten_stores(); });
     board->deadlines.on_nearer([this] { wake(*slots[deadline_keeper()]->hart); });
-    load();
+    if (!config.origin) {
+        load();
+        return;
+    }
+    dtb = std::move(config.origin->dtb);
+    origin_state = std::move(config.origin->state);
+    config.origin->memory.reset();
+    if (origin_state) load_state(*origin_state);
 }
 
 Machine::Parts::~Parts() {

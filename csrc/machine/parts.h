@@ -65,7 +65,10 @@ struct Machine::Parts final : riscv::HartEnvironment, firmware::SbiPlatform, Int
     void finish_stop();
     void launch();  // the host threads, once
     void step_hart(unsigned index, u64 n);
-    void visit_state(StateVisitor& v);
+    void visit_state(StateVisitor& v);  // with the memory
+    void visit_machine(StateVisitor& v);
+    void load_state(std::span<const u8> saved);
+    void await_forgotten_stores();
     void hart_main(unsigned index);
     void park(HartSlot& slot);
     void deterministic_main();
@@ -101,6 +104,7 @@ struct Machine::Parts final : riscv::HartEnvironment, firmware::SbiPlatform, Int
     bool serve_sbi = true;
     devices::ConsolePort* console = nullptr;
     std::vector<u8> dtb;
+    std::shared_ptr<const std::vector<u8>> origin_state;  // what reset() goes back to
 
     std::mutex control;  // one life-cycle call at a time
     mutable std::mutex state_mutex;

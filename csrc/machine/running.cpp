@@ -142,18 +142,6 @@ void Machine::Parts::step_hart(unsigned index, u64 n) {
     finish_stop();
 }
 
-void Machine::Parts::visit_state(StateVisitor& v) {
-    v.section("machine", 1);
-    for (unsigned i = 0; i < slots.size(); ++i) {
-        v.field("hart_state" + std::to_string(i), slots[i]->state);
-        v.field("hart_waiting" + std::to_string(i), slots[i]->waiting);
-    }
-    clock.visit_state(v);
-    for (auto& slot : slots) slot->hart->visit_state(v);
-    board->visit_state(v);
-    ram.visit_state(v);
-}
-
 // ---------------------------------------------------------------- a thread a hart
 
 void Machine::Parts::park(HartSlot& slot) {
@@ -219,7 +207,13 @@ void Machine::Parts::deterministic_turn(u64 stop_at) {
         const unsigned i = slice.next;
         HartSlot& slot = *slots[i];
         if (slot.state.load() != HartState::started) continue;
-        if (slot.waiting && !slot.hart->has_events() && !slot.hart->wakeup_pending()) continue;
+        slot.hart->forget_stores_now();
+        if (slot.waiting) {
+            // What ends a wait is the hart's state alone, never an event: what comes of a state must not
+            // depend on how the host got there.
+            poll_deadlines(i);
+            if (!slot.hart->wakeup_pending()) continue;
+        }
         slot.waiting = false;
         const u64 end = slice.start_cycles[i] + slice_ns;
         while (slot.hart->cycles() < end && slot.state.load() == HartState::started) {

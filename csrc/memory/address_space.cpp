@@ -215,6 +215,7 @@ std::optional<u64> AddressSpace::read(u64 address, unsigned size) {
 
 bool AddressSpace::write(u64 address, unsigned size, u64 value) {
     if (u8* to = host(address, size)) {
+        ram_.will_write(address, size);
         switch (size) {
             case 1:
                 store_atomic<u8>(to, value);

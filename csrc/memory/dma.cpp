@@ -46,6 +46,7 @@ bool DmaView::read(u64 address, void* to, u64 length) const {
 bool DmaView::write(u64 address, const void* from, u64 length) const {
     const u8* in = static_cast<const u8*>(from);
     return for_each(address, length, DmaDirection::from_device, [&](u8* host, u64 n) {
+        announce(host, n);
         std::memcpy(host, in, n);
         note(host, n);
         in += n;
@@ -54,6 +55,7 @@ bool DmaView::write(u64 address, const void* from, u64 length) const {
 
 bool DmaView::fill(u64 address, u8 value, u64 length) const {
     return for_each(address, length, DmaDirection::from_device, [&](u8* host, u64 n) {
+        announce(host, n);
         std::memset(host, value, n);
         note(host, n);
     });
@@ -62,6 +64,7 @@ bool DmaView::fill(u64 address, u8 value, u64 length) const {
 bool DmaView::map(u64 address, u64 length, DmaDirection direction, std::vector<iovec>& out) const {
     const std::size_t before = out.size();
     const bool ok = for_each(address, length, direction, [&](u8* host, u64 n) {
+        if (direction == DmaDirection::from_device) announce(host, n);
         // Guest buffers that happen to be adjacent become one span.
         if (out.size() > before && static_cast<u8*>(out.back().iov_base) + out.back().iov_len == host) {
             out.back().iov_len += n;

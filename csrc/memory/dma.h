@@ -78,6 +78,7 @@ class DmaView {
         u8* to =
             (address & (sizeof(T) - 1)) == 0 ? piece(address, sizeof(T), DmaDirection::from_device) : nullptr;
         if (to == nullptr) return false;
+        announce(to, sizeof(T));
         __atomic_store_n(reinterpret_cast<T*>(to), value, __ATOMIC_RELEASE);
         note(to, sizeof(T));
         return true;
@@ -91,6 +92,7 @@ class DmaView {
         u8* at =
             (address & (sizeof(T) - 1)) == 0 ? piece(address, sizeof(T), DmaDirection::from_device) : nullptr;
         if (at == nullptr) return std::nullopt;
+        announce(at, sizeof(T));
         const bool swapped = __atomic_compare_exchange_n(reinterpret_cast<T*>(at), &expected, desired, false,
                                                          __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
         if (swapped) note(at, sizeof(T));
@@ -102,6 +104,7 @@ class DmaView {
         u8* at =
             (address & (sizeof(T) - 1)) == 0 ? piece(address, sizeof(T), DmaDirection::from_device) : nullptr;
         if (at == nullptr) return std::nullopt;
+        announce(at, sizeof(T));
         const T before = __atomic_fetch_or(reinterpret_cast<T*>(at), value, __ATOMIC_SEQ_CST);
         note(at, sizeof(T));
         return before;
@@ -114,9 +117,10 @@ class DmaView {
 
   private:
     u8* piece(u64 address, u64 length, DmaDirection direction) const;
-    void note(const u8* host, u64 length) const {
-        ram_->note_write(ram_->base() + static_cast<u64>(host - ram_->data()), length);
-    }
+    u64 physical(const u8* host) const { return ram_->base() + static_cast<u64>(host - ram_->data()); }
+    // Before and after a write.
+    void announce(const u8* host, u64 length) const { ram_->will_write(physical(host), length); }
+    void note(const u8* host, u64 length) const { ram_->note_write(physical(host), length); }
     template <typename Fn>
     bool for_each(u64 address, u64 length, DmaDirection direction, Fn&& fn) const;
 

@@ -184,7 +184,7 @@ Block* Hart::build(u64 pc, u64 physical, unsigned max_instructions) {
                 cacheable = false;
                 const auto next_page = fetch_page(pc + at + 2);
                 if (!next_page) return nullptr;
-                raw |= static_cast<u32>(load_half(ram_.data() + *next_page * page_size)) << 16;
+                raw |= static_cast<u32>(load_half(ram_.host(ram_.base() + *next_page * page_size, 2))) << 16;
             } else {
                 raw |= static_cast<u32>(load_half(host + at + 2)) << 16;
             }

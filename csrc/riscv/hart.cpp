@@ -85,6 +85,7 @@ Hart::Next Hart::settle(u64 until, RunResult& result) {
             for (const u64 page : pages) drop_store_entries(page);
         }
         if ((events & ev_code_write) != 0) drop_stale_code();
+        if ((events & ev_stores) != 0) drop_all_store_entries();
         if ((events & ev_exit) != 0) {
             result = RunResult::exit;
             return Next::stop;
@@ -187,6 +188,16 @@ void Hart::note_code_write() {
     post(ev_code_write);
 }
 
+void Hart::forget_stores() {
+    post(ev_stores);
+}
+
+void Hart::forget_stores_now() {
+    if (stores_forgotten()) return;
+    drop_all_store_entries();
+    events_.fetch_and(~u32{ev_stores}, std::memory_order_seq_cst);
+}
+
 void Hart::note_host_pages_moved() {
     post(ev_host_pages);
 }
@@ -256,10 +267,9 @@ void Hart::visit_state(StateVisitor& v) {
     if (machine_file_ != nullptr) visit_aia_state(v);
     if (v.loading()) {
         update_float_mode();
+        // Decoded code stays: what of it does not fit the memory any more, the pages' generations say.
         flush_all();
-        blocks_.clear();
-        ++code_version_;
-        flush_jump_caches();
+        at_block_ = nullptr;
         select_translation();
     }
 }

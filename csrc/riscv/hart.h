@@ -98,6 +98,12 @@ class Hart {
     void note_code_write();
     // Called by the machine for AddressSpace::on_host_pages_moved.
     void note_host_pages_moved();
+    // For GuestRam::on_stores_watched: forgets the store TLBs. Done when `stores_forgotten`, or before the
+    // next instruction of a hart that does not run.
+    void forget_stores();
+    bool stores_forgotten() const { return (events_.load(std::memory_order_seq_cst) & ev_stores) == 0; }
+    // On the thread that runs the hart, between its turns: does so now.
+    void forget_stores_now();
     // Something that cycles_until or the interrupts depend on has changed: looks again at the next boundary.
     void request_settle() { post(ev_settle); }
 
@@ -123,7 +129,11 @@ class Hart {
         u8* host = ram_.host(address, length);
         return host != nullptr ? std::span<u8>(host, length) : std::span<u8>();
     }
-    void note_dma(u64 address, u64 length) { ram_.note_write(address, length); }
+    void write_ram(std::span<u8> range, u64 address, std::span<const u8> data) {
+        ram_.will_write(address, data.size());
+        std::copy(data.begin(), data.end(), range.begin());
+        ram_.note_write(address, data.size());
+    }
     // Waits like WFI once the present call returns.
     void suspend() { suspended_ = true; }
     bool has_events() const { return events_.load(std::memory_order_seq_cst) != 0; }
@@ -146,7 +156,8 @@ class Hart {
         ev_code_page = 8,
         ev_code_write = 16,
         ev_settle = 32,
-        ev_host_pages = 64
+        ev_host_pages = 64,
+        ev_stores = 128
     };
     enum class CsrOp : u8 { write, set, clear };
     enum class CacheOp : u8 { inval, clean, flush, zero };
@@ -199,8 +210,11 @@ class Hart {
     void flush_range(u64 start, u64 size, std::optional<u16> asid);
     void drop_store_entries(u64 ram_page);
     void drop_store_entries_of_code();
-    bool holds_code(u64 physical) const {
-        return ram_.contains(physical, 1) && ram_.holds_code((physical - ram_.base()) >> page_shift);
+    void drop_all_store_entries();
+    // Whether somebody wants to hear of stores to the page, which then is in no store TLB. A device's host
+    // memory nobody does.
+    bool watched(u64 physical) const {
+        return ram_.contains(physical, 1) && !ram_.stores_unwatched((physical - ram_.base()) >> page_shift);
     }
     template <typename T>
     bool load_slow(u64 address, T& value);
@@ -274,8 +288,7 @@ class Hart {
     u64 mstatus_ = 0;
     std::atomic<u32> events_{0};
     Fault fault_{};
-    u64 atomic_note_ =
-        0;  // RAM address + 1 of an atomic's target on a page with code, to be noted after the write
+    u64 atomic_note_ = 0;  // RAM address + 1 of an atomic's target on a watched page: noted after the write
     // Where a slow operation was called from (null: not from a block). pc_ and cycles_ are then the address
     // of the instruction and the count at the end of its block.
     const Block* at_block_ = nullptr;

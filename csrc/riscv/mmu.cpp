@@ -194,6 +194,7 @@ std::optional<Hart::Translation> Hart::walk(u64 address, Access access, Privileg
                 return fail(access_fault(access));
             }
             if (update) {
+                ram_.will_write(entry_address, 8);
                 // The PTE must still be what was checked; if not, it is looked at again as it is now.
                 if (!__atomic_compare_exchange_n(slot, &entry, needed, false, __ATOMIC_SEQ_CST,
                                                  __ATOMIC_ACQUIRE))
@@ -312,6 +313,14 @@ void Hart::drop_store_entries(u64 ram_page) {
     if (had) ram_.invalidate_code(ram_page);
 }
 
+void Hart::drop_all_store_entries() {
+    for (TranslationSpace& space : spaces_) {
+        for (auto& set : space.sets) {
+            if (set) set->store.fill({});
+        }
+    }
+}
+
 void Hart::drop_store_entries_of_code() {
     for (TranslationSpace& space : spaces_) {
         for (auto& set : space.sets) {
@@ -359,15 +368,16 @@ bool Hart::store_any(u64 address, unsigned size, u64 value) {
     if (!translation) return false;
     const u64 physical = translation->physical;
     if (u8* host = bus_.host(physical, size)) {
-        if (holds_code(physical)) {
+        if (!watched(physical)) {
+            if (translation->cacheable) fill(data_set_->store, address, host);
             store_host(host, size, value);
-            ram_.note_write(physical, size);
             return true;
         }
-        if (translation->cacheable) {
-            fill(data_set_->store, address, host);
-        }
+        ram_.will_write(physical, size);
         store_host(host, size, value);
+        ram_.note_write(physical, size);
+        // Only now: had it been told before, it could have been forgotten again before the store.
+        if (translation->cacheable && !watched(physical)) fill(data_set_->store, address, host);
         return true;
     }
     ++stats_.mmio_accesses;
@@ -430,13 +440,14 @@ bool Hart::store_misaligned(u64 address, unsigned size, u64 value) {
             raise(exc_store_access, address + done);
             return false;
         }
-        if (translation->cacheable && !holds_code(translation->physical)) {
+        if (translation->cacheable && !watched(translation->physical)) {
             fill(data_set_->store, address + done, host);
         }
         parts[count] = {host, translation->physical, part};
         done += part;
     }
     for (unsigned p = 0; p < count; ++p) {
+        ram_.will_write(parts[p].physical, parts[p].length);
         // The second part has what the first left; a first one of all eight bytes leaves nothing.
         store_bytes(parts[p].host, parts[p].length, p == 0 ? value : value >> (8 * parts[0].length));
         ram_.note_write(parts[p].physical, parts[p].length);
@@ -488,7 +499,8 @@ u8* Hart::atomic_host(u64 address, unsigned size, bool store) {
         raise(store ? exc_store_access : exc_load_access, address);
         return nullptr;
     }
-    if (store && holds_code(translation->physical)) {
+    if (store && watched(translation->physical)) {
+        ram_.will_write(translation->physical, size);
         atomic_note_ = translation->physical + 1;
     } else if (translation->cacheable) {
         fill(store ? data_set_->store : data_set_->load, address, host);
@@ -531,6 +543,7 @@ bool Hart::cache_block(CacheOp op, u64 address) {
         return false;
     }
     if (!zero) return true;
+    ram_.will_write(translation->physical, block);
     for (u64 i = 0; i < block; i += 8) store_host(host + i, 8, 0);
     ram_.note_write(translation->physical, block);
     return true;

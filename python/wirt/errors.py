@@ -17,6 +17,7 @@ __all__ = [
     "ImageError",
     "NetworkError",
     "PullError",
+    "SnapshotError",
     "StateError",
     "StorageError",
     "WirtError",
@@ -49,6 +50,10 @@ class StateError(WirtError, RuntimeError):
 
 class AddressError(WirtError, LookupError):
     """Nothing that the call could use is at this physical or virtual address."""
+
+
+class SnapshotError(WirtError):
+    """A snapshot, or a migration's stream, that is broken, foreign, newer than this release, or of another machine."""
 
 
 class DmaError(WirtError):

@@ -6,11 +6,11 @@ import atexit
 import os
 import weakref
 from collections.abc import Callable, Sequence
-from enum import Enum
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from wirt import _core
+from wirt.configuration import Options, core_configuration, natural
 from wirt.console import Console
 from wirt.device import Device
 from wirt.disk import Disk
@@ -97,31 +97,49 @@ class Machine:
         deterministic: bool = False,
         seed: int = 0,
     ) -> None:
-        # Names this machine to its disks without keeping it alive.
-        self._token = object()
-        config = _core.MachineConfig()
-        config.memory = _natural(parse_size(memory, "memory"), "memory")
-        config.harts = _natural(cpus, "cpus")
-        config.seed = _natural(seed, "seed")
-        config.deterministic = deterministic
-        config.virtio = _choice(_core.VirtioTransport, virtio, "virtio")
-        config.packed_rings = packed
-        config.interrupts = _choice(_core.InterruptControllers, interrupts, "interrupts")
-        config.guest_files = _natural(guest_files, "guest_files")
-        config.iommu = _choice(_core.IommuKind, iommu, "iommu")
-        config.display = _choice(_core.DisplayKind, display, "display")
-        config.display_width, config.display_height = (_natural(pixels, "resolution") for pixels in resolution)
-        config.input = input_devices
-        config.pcie_ports = _natural(pcie_ports, "pcie_ports")
-        if not isinstance(cmdline, str):
-            raise ConfigError(f"cmdline {cmdline!r}: give a text")
-        config.cmdline = cmdline
+        options: Options = {
+            "memory": parse_size(memory, "memory"),
+            "cpus": cpus,
+            "cmdline": cmdline,
+            "virtio": virtio,
+            "packed": packed,
+            "interrupts": interrupts,
+            "guest_files": guest_files,
+            "iommu": iommu,
+            "display": display,
+            "resolution": resolution,
+            "input_devices": input_devices,
+            "pcie_ports": pcie_ports,
+            "deterministic": deterministic,
+            "seed": seed,
+        }
+        config = core_configuration(options)
         config.kernel = _image(kernel, "kernel", unpack=True)
         config.firmware = _image(firmware, "firmware", unpack=True)
         config.initrd = _image(initrd, "initrd")
         config.dtb = _image(dtb, "dtb")
+        self._build(options, config, [disk if isinstance(disk, Disk) else Disk(disk) for disk in disks], nets)
+
+    @classmethod
+    def _from_origin(
+        cls, options: Options, origin: _core.Origin, disks: Sequence[Disk], nets: Sequence[Port]
+    ) -> Machine:
+        """A machine that begins with the state of another one, paused, or with none yet: see ``_core.Origin``."""
+        machine = cls.__new__(cls)
+        config = core_configuration(options)
+        config.origin = origin
+        machine._build(options, config, disks, nets)
+        return machine
+
+    def _build(
+        self, options: Options, config: _core.MachineConfig, disks: Sequence[Disk], nets: Sequence[Port]
+    ) -> None:
+        # Names this machine to its disks without keeping it alive.
+        self._token = object()
+        self._options = options
+        self._nets = list(nets)
         config.nets = [_port(net, nets)._configuration(config.virtio) for net in nets]
-        self._disks = [disk if isinstance(disk, Disk) else Disk(disk) for disk in disks]
+        self._disks = list(disks)
         try:
             config.disks = [disk._attach(self._token, config.virtio) for disk in self._disks]
             self._core = _core.Machine(config)
@@ -186,11 +204,11 @@ class Machine:
 
     def step(self, count: int = 1, *, hart: int = 0) -> None:
         """Executes instructions of one hart alone; the machine is paused afterwards."""
-        self._reraising(lambda: self._core.step(hart, _natural(count, "count")))
+        self._reraising(lambda: self._core.step(hart, natural(count, "count")))
 
     def run_for(self, instructions: int) -> None:
         """Deterministic machines: runs until so many more instructions were retired by all harts, or it stops."""
-        self._reraising(lambda: self._core.run_for(_natural(instructions, "instructions")))
+        self._reraising(lambda: self._core.run_for(natural(instructions, "instructions")))
 
     def __enter__(self) -> Machine:
         return self
@@ -380,7 +398,7 @@ class Machine:
         if not isinstance(device, Device):
             raise ConfigError(f"{device!r} is no device: derive its class from wirt.Device")
         name = device.name or type(device).__name__
-        _core.map_device(self._core, _natural(base, "base"), _natural(size, "size"), name, device)
+        _core.map_device(self._core, natural(base, "base"), natural(size, "size"), name, device)
 
     def interrupt_line(self, source: int) -> _core.InterruptLine:
         """An input of the interrupt controller for a Python device, 40 to 95; ``line.set(True)`` raises it."""
@@ -408,7 +426,7 @@ class Machine:
             StorageError: the disk is in use, or cannot be opened.
             StateError: the machine has ended.
         """
-        where = None if slot is None else _natural(slot, "slot")
+        where = None if slot is None else natural(slot, "slot")
         if where is not None and where > 31:
             raise ConfigError(f"slot {slot}: a PCI bus has 0 to 31")
         if isinstance(device, Disk):
@@ -498,11 +516,11 @@ class Machine:
 
     def add_breakpoint(self, address: int) -> None:
         """Adds one; :meth:`wait` returns when it is hit."""
-        self._core.add_breakpoint(_natural(address, "address"))
+        self._core.add_breakpoint(natural(address, "address"))
 
     def remove_breakpoint(self, address: int) -> None:
         """Removes one."""
-        self._core.remove_breakpoint(_natural(address, "address"))
+        self._core.remove_breakpoint(natural(address, "address"))
 
     def __repr__(self) -> str:
         return f"<wirt.Machine {self.state}, {len(self._core.harts)} hart(s), {self.instructions} instructions>"
@@ -523,12 +541,6 @@ class Machine:
         except BaseException as error:
             self._raised = error
             raise
-
-
-def _natural(value: int, what: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 64:
-        raise ConfigError(f"{what} {value!r}: give a whole number that is not negative")
-    return value
 
 
 def _image(source: ImageSource | None, what: str, *, unpack: bool = False) -> _core.Image:
@@ -556,19 +568,6 @@ def _present(part: _T | None, what: str, option: str) -> _T:
     if part is None:
         raise ConfigError(f"the machine has no {what}: build it with {option}")
     return part
-
-
-_E = TypeVar("_E", bound=Enum)
-
-
-def _choice(choices: type[_E], value: str | None, name: str) -> _E:
-    """The core's enumerator that an option's text names; None is spelled ``none``."""
-    offered = {choice.name.replace("_", "-"): choice for choice in choices}
-    found = offered.get("none" if value is None else value) if isinstance(value, str | None) else None
-    if found is None or value == "none":
-        texts = ", ".join("None" if text == "none" else repr(text) for text in offered)
-        raise ConfigError(f"{name} {value!r}: is none of {texts}")
-    return found
 
 
 def _port(net: Port, nets: Sequence[Port]) -> Port:
