@@ -2,6 +2,7 @@
 // and migration.
 #include <pybind11/native_enum.h>
 #include <pybind11/stl.h>
+#include <pybind11/typing.h>
 
 #include "base/error.h"
 #include "bindings/handle.h"
@@ -207,9 +208,9 @@ std::span<const u8> view_of(const py::buffer& buffer) {
     return {static_cast<const u8*>(info.ptr), static_cast<std::size_t>(info.size * info.itemsize)};
 }
 
-py::list records(const SavedState& saved) {
+py::typing::List<py::tuple> records(const SavedState& saved) {
     using state::Record;
-    py::list out;
+    py::typing::List<py::tuple> out;
     state::RecordReader reader(*saved.bytes);
     for (Record record = reader.next(); record.kind != Record::Kind::end; record = reader.next()) {
         static constexpr const char* kinds[] = {"end", "section", "integer", "bytes", "blob"};

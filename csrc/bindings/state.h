@@ -2,6 +2,7 @@
 #pragma once
 
 #include <pybind11/pybind11.h>
+#include <pybind11/typing.h>
 
 #include <memory>
 #include <span>
@@ -17,7 +18,7 @@ struct SavedState {
     std::shared_ptr<const std::vector<u8>> bytes;
 };
 
-py::list records(const SavedState& saved);
+py::typing::List<py::tuple> records(const SavedState& saved);
 // The bytes of any contiguous buffer, as long as it lives.
 std::span<const u8> view_of(const py::buffer& buffer);
 
