@@ -36,6 +36,7 @@ PROGRAMS = {
         "csrc/memory/*.cpp",
         "csrc/base/executor.cpp",
     ],
+    "tests/storage/test_tracked_disk.cpp": ["csrc/storage/*.cpp"],
 }
 
 

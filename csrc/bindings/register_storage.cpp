@@ -1,11 +1,20 @@
 // What stands behind a guest's disk.
+#include <pybind11/stl.h>
+
 #include <cstring>
 #include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "base/bits.h"
 #include "base/error.h"
 #include "bindings/register.h"
 #include "storage/block_backend.h"
+#include "storage/copy.h"
+#include "storage/overlay.h"
+#include "storage/tracked_disk.h"
 #include "storage/volatile_cache.h"
 
 namespace wirt::bindings {
@@ -65,9 +74,62 @@ void flush(BlockBackend& backend) {
     check(backend, error);
 }
 
-}  // namespace
+void write_zeroes(BlockBackend& backend, u64 offset, u64 length, bool may_unmap) {
+    check(backend, offset, length);
+    if (length == 0) return;
+    int error;
+    {
+        py::gil_scoped_release release;
+        error = backend.write_zeroes(offset, length, may_unmap);
+    }
+    check(backend, error);
+}
 
-void register_storage(py::module_& module) {
+void discard(BlockBackend& backend, u64 offset, u64 length) {
+    check(backend, offset, length);
+    if (length == 0) return;
+    int error;
+    {
+        py::gil_scoped_release release;
+        error = backend.discard(offset, length);
+    }
+    check(backend, error);
+}
+
+using Runs = std::vector<std::pair<u64, u64>>;  // offset, length
+
+Runs pairs(const std::vector<storage::Run>& runs) {
+    Runs result;
+    result.reserve(runs.size());
+    for (const storage::Run& run : runs) result.emplace_back(run.offset, run.length);
+    return result;
+}
+
+Runs data_runs(BlockBackend& backend, u64 offset, std::optional<u64> length) {
+    const u64 count = length.value_or(backend.size() - std::min(offset, backend.size()));
+    check(backend, offset, count);
+    return pairs(storage::data_runs(backend, offset, count));
+}
+
+u64 copy_range(BlockBackend& backend, int fd, u64 offset, u64 length) {
+    check(backend, offset, length);
+    return storage::copy_range(backend, fd, offset, length);
+}
+
+void register_backend(py::module_& module) {
+    using storage::FileIdentity;
+    py::class_<FileIdentity>(
+        module, "FileIdentity",
+        "Tells whether a file is still what it was, by what its file system knows of it.")
+        .def_readonly("path", &FileIdentity::path, "Canonical, as it was when the file was opened.")
+        .def_readonly("size", &FileIdentity::size, "Bytes.")
+        .def_readonly("device", &FileIdentity::device, "As os.stat's st_dev.")
+        .def_readonly("inode", &FileIdentity::inode)
+        .def_readonly(
+            "mtime_ns", &FileIdentity::mtime_ns,
+            "Last change, ns since 1970. Two changes within a tick of the file system's clock have one.")
+        .def("__eq__", [](const FileIdentity& a, const FileIdentity& b) { return a == b; });
+
     py::class_<BlockBackend, std::shared_ptr<BlockBackend>>(module, "BlockBackend",
                                                             "What stands behind a disk.")
         .def_property_readonly("size", &BlockBackend::size, "Bytes.")
@@ -75,7 +137,69 @@ void register_storage(py::module_& module) {
         .def("describe", &BlockBackend::describe)
         .def("read", &read, py::arg("offset"), py::arg("length"), "Bytes of the disk's content.")
         .def("write", &write, py::arg("offset"), py::arg("data"))
-        .def("flush", &flush, "Returns when everything written is on stable storage.");
+        .def("write_zeroes", &write_zeroes, py::arg("offset"), py::arg("length"), py::arg("may_unmap"),
+             "The range reads as zero afterwards; may_unmap lets it become sparse.")
+        .def("discard", &discard, py::arg("offset"), py::arg("length"),
+             "The range reads as zero afterwards, or as it was.")
+        .def("flush", &flush, "Returns when everything written is on stable storage.")
+        .def("data_runs", &data_runs, py::arg("offset") = 0, py::arg("length") = py::none(),
+             py::call_guard<py::gil_scoped_release>(),
+             "(offset, length) of what may hold anything but zeroes, in order.")
+        .def(
+            "copy_range", &copy_range, py::arg("fd"), py::arg("offset"), py::arg("length"),
+            py::call_guard<py::gil_scoped_release>(),
+            "Writes the range to the file at the same offset, but for zeroes, which the file must hold there "
+            "already; bytes written.")
+        .def("identity", &BlockBackend::identity, py::call_guard<py::gil_scoped_release>(),
+             "None where a snapshot must include the content: a disk in memory, a file without a name, a "
+             "block "
+             "device.");
+}
+
+void register_tracked_disk(py::module_& module) {
+    using storage::DiskView;
+    using storage::TrackedDisk;
+    py::class_<DiskView, BlockBackend, std::shared_ptr<DiskView>>(
+        module, "DiskView", "A disk as it was; read-only, and whole as long as it lives.")
+        .def_property_readonly(
+            "broken", &DiskView::broken,
+            "Why reads fail: what was about to be overwritten could not be preserved. None when "
+            "they do not.");
+
+    py::class_<TrackedDisk, BlockBackend, std::shared_ptr<TrackedDisk>>(
+        module, "TrackedDisk",
+        "A disk that can be looked at as it was, and that knows what was written. All changes of its base "
+        "must "
+        "come through it.")
+        .def(py::init<std::shared_ptr<BlockBackend>>(), py::arg("base"))
+        .def("view", &TrackedDisk::view, py::call_guard<py::gil_scoped_release>(),
+             "The disk as it is now, once changes that are under way have ended.")
+        .def_property_readonly("preserved_bytes", &TrackedDisk::preserved_bytes,
+                               "Host memory that holds what views show and the base no longer does.")
+        .def("start_tracking", &TrackedDisk::start_tracking, py::arg("granularity"),
+             py::call_guard<py::gil_scoped_release>(),
+             "From now on notes what is written, by granules of so many bytes: a power of two from 512 to 1 "
+             "GiB.")
+        .def(
+            "take_dirty",
+            [](TrackedDisk& disk) {
+                py::gil_scoped_release release;
+                return pairs(disk.take_dirty());
+            },
+            "(offset, length) of what was written since the last call, in order. What is read after the call "
+            "shows "
+            "every change that is not reported by the next.")
+        .def("stop_tracking", &TrackedDisk::stop_tracking, py::call_guard<py::gil_scoped_release>());
+
+    module.def("overlay", &storage::make_overlay, py::arg("base"),
+               "A disk whose writes stay in host memory; the base, a view or a file, must not change.");
+}
+
+}  // namespace
+
+void register_storage(py::module_& module) {
+    register_backend(module);
+    register_tracked_disk(module);
 
     py::class_<storage::VolatileCache, BlockBackend, std::shared_ptr<storage::VolatileCache>>(
         module, "VolatileCache", "A disk that holds what is written until it is flushed.")

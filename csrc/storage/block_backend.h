@@ -4,6 +4,7 @@
 #include <sys/uio.h>
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -11,6 +12,27 @@
 #include "base/types.h"
 
 namespace wirt::storage {
+
+// A run of a disk's bytes.
+struct Run {
+    u64 offset = 0;
+    u64 length = 0;
+    u64 end() const { return offset + length; }
+    bool operator==(const Run&) const = default;
+};
+
+// What a snapshot notes of a file that it refers to instead of including it, to refuse later when the two no
+// longer belong together. It is the evidence that the host's file system keeps, not a digest: two changes
+// within one tick of the file system's clock (up to 10 ms) leave one mtime, and whoever sets times (touch,
+// rsync -t) can hide a change.
+struct FileIdentity {
+    std::string path;  // canonical, as it was when the file was opened
+    u64 size = 0;
+    u64 device = 0;
+    u64 inode = 0;
+    i64 mtime_ns = 0;  // since 1970
+    bool operator==(const FileIdentity&) const = default;
+};
 
 class BlockBackend {
   public:
@@ -31,6 +53,16 @@ class BlockBackend {
     virtual int discard(u64 offset, u64 length) = 0;
     // The range reads as zero afterwards; `may_unmap` lets it become sparse.
     virtual int write_zeroes(u64 offset, u64 length, bool may_unmap) = 0;
+
+    // The first run at or after `from` that may hold anything but zeroes; none when the rest reads as zero.
+    // What is passed over was zero at some moment of the call.
+    virtual std::optional<Run> next_data(u64 from) {
+        if (from >= size()) return std::nullopt;
+        return Run{from, size() - from};
+    }
+    // None where a reference would not do, and the content must be included: disks in memory, files without a
+    // name, and block devices, whose mtime does not tell of writes.
+    virtual std::optional<FileIdentity> identity() { return std::nullopt; }
 };
 
 struct FileOptions {

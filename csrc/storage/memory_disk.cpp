@@ -6,6 +6,7 @@
 #include <shared_mutex>
 
 #include "storage/block_backend.h"
+#include "storage/cluster_map.h"
 #include "storage/host_pages.h"
 #include "storage/spans.h"
 
@@ -15,7 +16,7 @@ namespace {
 
 class MemoryDisk final : public BlockBackend {
   public:
-    explicit MemoryDisk(u64 size) : size_(size), pages_(size) {}
+    explicit MemoryDisk(u64 size) : size_(size), written_(size), pages_(size) {}
 
     u64 size() const override { return size_; }
     bool read_only() const override { return false; }
@@ -28,8 +29,11 @@ class MemoryDisk final : public BlockBackend {
     }
 
     int write(u64 offset, std::span<const iovec> spans) override {
+        const u64 length = total_bytes(spans);
+        if (length == 0) return 0;
         std::unique_lock lock(mutex_);
-        SpanCursor(spans).copy_out(pages_.data() + offset, total_bytes(spans));
+        SpanCursor(spans).copy_out(pages_.data() + offset, length);
+        written_.set(offset, length);
         return 0;
     }
 
@@ -40,12 +44,19 @@ class MemoryDisk final : public BlockBackend {
     int write_zeroes(u64 offset, u64 length, bool) override {
         std::unique_lock lock(mutex_);
         pages_.clear(offset, length);
+        written_.clear(offset, length);
         return 0;
+    }
+
+    std::optional<Run> next_data(u64 from) override {
+        std::shared_lock lock(mutex_);
+        return written_.next(from);
     }
 
   private:
     const u64 size_;
     std::shared_mutex mutex_;
+    ClusterMap written_;
     HostPages pages_;
 };
 

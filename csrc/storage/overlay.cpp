@@ -8,6 +8,7 @@
 #include <mutex>
 #include <shared_mutex>
 
+#include "storage/cluster_map.h"
 #include "storage/host_pages.h"
 #include "storage/spans.h"
 
@@ -15,15 +16,12 @@ namespace wirt::storage {
 
 namespace {
 
-constexpr u64 cluster_bytes = 4 * KiB;
+constexpr u64 cluster_bytes = ClusterMap::cluster_bytes;
 
 class Overlay final : public BlockBackend {
   public:
     explicit Overlay(std::shared_ptr<BlockBackend> base)
-        : base_(std::move(base)),
-          size_(base_->size()),
-          owned_(size_ / cluster_bytes / 8 + 1),
-          content_(size_) {}
+        : base_(std::move(base)), size_(base_->size()), owned_(size_), content_(size_, true) {}
 
     u64 size() const override { return size_; }
     bool read_only() const override { return false; }
@@ -34,8 +32,8 @@ class Overlay final : public BlockBackend {
         SpanCursor cursor(spans);
         std::vector<iovec> below;
         for (u64 at = offset, left = total_bytes(spans); left > 0;) {
-            const u64 length = run_length(at, left);
-            if (owned(at)) {
+            const u64 length = owned_.run_length(at, left);
+            if (owned_.test(at)) {
                 cursor.copy_in(content_.data() + at, length);
             } else {
                 below.clear();
@@ -54,7 +52,7 @@ class Overlay final : public BlockBackend {
         if (length == 0) return 0;
         if (const int error = keep_edges(offset, length)) return error;
         SpanCursor(spans).copy_out(content_.data() + offset, length);
-        own(offset, length);
+        owned_.set(offset, length);
         return 0;
     }
 
@@ -68,31 +66,17 @@ class Overlay final : public BlockBackend {
         if (length == 0) return 0;
         if (const int error = keep_edges(offset, length)) return error;
         content_.clear(offset, length);
-        own(offset, length);
+        owned_.set(offset, length);
         return 0;
     }
 
+    std::optional<Run> next_data(u64 from) override {
+        std::shared_lock lock(mutex_);
+        const std::optional<Run> ours = owned_.next(from), below = base_->next_data(from);
+        return ours && (!below || ours->offset < below->offset) ? ours : below;
+    }
+
   private:
-    bool owned(u64 offset) const {
-        const u64 cluster = offset / cluster_bytes;
-        return (owned_.data()[cluster / 8] >> (cluster % 8)) & 1;
-    }
-
-    void own(u64 offset, u64 length) {
-        for (u64 cluster = offset / cluster_bytes; cluster <= (offset + length - 1) / cluster_bytes;
-             ++cluster) {
-            owned_.data()[cluster / 8] |= static_cast<u8>(1u << (cluster % 8));
-        }
-    }
-
-    // From `offset` on, how many of the next `limit` bytes are like the first: ours, or from below.
-    u64 run_length(u64 offset, u64 limit) const {
-        const bool ours = owned(offset);
-        u64 end = align_down(offset, cluster_bytes) + cluster_bytes;
-        while (end - offset < limit && owned(end) == ours) end += cluster_bytes;
-        return std::min(end - offset, limit);
-    }
-
     // A cluster that is about to be owned keeps what the write does not cover.
     int keep_edges(u64 offset, u64 length) {
         const u64 end = offset + length;
@@ -106,7 +90,7 @@ class Overlay final : public BlockBackend {
 
     // Not yet owned: a failed write leaves the disk as it was.
     int fetch(u64 offset) {
-        if (owned(offset)) return 0;
+        if (owned_.test(offset)) return 0;
         const u64 start = align_down(offset, cluster_bytes);
         const iovec span{content_.data() + start,
                          static_cast<std::size_t>(std::min(cluster_bytes, size_ - start))};
@@ -116,7 +100,7 @@ class Overlay final : public BlockBackend {
     const std::shared_ptr<BlockBackend> base_;
     const u64 size_;
     std::shared_mutex mutex_;
-    HostPages owned_;  // a bit a cluster
+    ClusterMap owned_;
     HostPages content_;
 };
 

@@ -16,6 +16,7 @@
 #include <cerrno>
 #include <climits>
 #include <cstring>
+#include <filesystem>
 #include <utility>
 
 #include "base/bits.h"
@@ -57,7 +58,11 @@ bool is_unsupported(int error) {
 class RawFile final : public BlockBackend {
   public:
     RawFile(FileDescriptor file, std::string path, u64 size, bool read_only)
-        : file_(std::move(file)), path_(std::move(path)), size_(size), read_only_(read_only) {}
+        : file_(std::move(file)), path_(std::move(path)), size_(size), read_only_(read_only) {
+        // Now, since the working directory may be another one later.
+        std::error_code ignored;
+        canonical_ = std::filesystem::canonical(path_, ignored).string();
+    }
 
     u64 size() const override { return size_; }
     bool read_only() const override { return read_only_; }
@@ -103,6 +108,30 @@ class RawFile final : public BlockBackend {
             error = deallocate(FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, can_zero_, offset, length);
         }
         return is_unsupported(error) ? write_zero_bytes(offset, length) : error;
+    }
+
+    // As exact as the file system's knowledge of its holes; one that has none says that all is data.
+    std::optional<Run> next_data(u64 from) override {
+        if (from >= size_) return std::nullopt;
+        const off_t start = ::lseek(file_.get(), static_cast<off_t>(from), SEEK_DATA);
+        if (start < 0) return errno == ENXIO ? std::nullopt : BlockBackend::next_data(from);
+        const u64 begin = static_cast<u64>(start);
+        if (begin >= size_) return std::nullopt;
+        const off_t hole = ::lseek(file_.get(), start, SEEK_HOLE);
+        // None when another thread has just made a hole of it: then this much is not known to be zero.
+        const u64 end = hole > start ? std::min(static_cast<u64>(hole), size_) : size_;
+        return Run{begin, end - begin};
+    }
+
+    std::optional<FileIdentity> identity() override {
+        struct stat status;
+        if (::fstat(file_.get(), &status) != 0 || !S_ISREG(status.st_mode)) return std::nullopt;
+        if (status.st_nlink == 0 || canonical_.empty()) return std::nullopt;
+        return FileIdentity{.path = canonical_,
+                            .size = size_,
+                            .device = status.st_dev,
+                            .inode = status.st_ino,
+                            .mtime_ns = i64{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec};
     }
 
   private:
@@ -179,6 +208,7 @@ class RawFile final : public BlockBackend {
 
     const FileDescriptor file_;
     const std::string path_;
+    std::string canonical_;
     const u64 size_;
     const bool read_only_;
     std::atomic<bool> can_punch_{true};

@@ -18,6 +18,10 @@ inline u64 total_bytes(std::span<const iovec> spans) {
     return total;
 }
 
+inline bool is_zero(const u8* bytes, u64 length) {
+    return length == 0 || (bytes[0] == 0 && std::memcmp(bytes, bytes + 1, length - 1) == 0);
+}
+
 class SpanCursor {
   public:
     explicit SpanCursor(std::span<const iovec> spans) : spans_(spans) { settle(); }
@@ -42,6 +46,10 @@ class SpanCursor {
             out.push_back({run.data(), run.size()});
             length -= run.size();
         }
+    }
+
+    void skip(u64 length) {
+        while (length > 0 && !done()) length -= take(length).size();
     }
 
     void copy_out(void* to, u64 length) {
