@@ -257,6 +257,9 @@ void register_machine(py::module_& module) {
         .def("raise_host_error", &Handle::raise_host_error,
              "Raises what a Python device raised, if one did.");
 
+    type.def(
+        "new_generation", [](Handle& handle) { handle.machine.new_generation(); }, ReleaseGil(),
+        "Gives the guest a new VM generation ID, and tells it: it goes on from a copy.");
     type.def("plug_disk", &Handle::plug<DiskConfig>, py::arg("disk"), py::arg("slot"),
              "Plugs a disk in and gives the device's name.")
         .def("plug_net", &Handle::plug<NetConfig>, py::arg("net"), py::arg("slot"),

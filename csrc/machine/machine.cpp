@@ -219,6 +219,10 @@ InterruptLine Machine::interrupt_line(unsigned source) {
     return parts_->board->interrupts->line(source);
 }
 
+void Machine::new_generation() {
+    parts_->board->new_generation();
+}
+
 // ---------------------------------------------------------------- observation
 
 std::vector<HartStats> Machine::hart_stats() const {

@@ -203,6 +203,9 @@ class Machine {
     // ConfigError: unknown, or not removable.
     bool unplug(const std::string& name, double timeout_s);
 
+    // Gives the guest a new VM generation ID, and tells it: it goes on from a copy.
+    void new_generation();
+
     // --- observation ---
     std::vector<HartStats> hart_stats() const;
     std::vector<memory::ExitCount> exits() const;

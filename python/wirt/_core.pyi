@@ -831,6 +831,10 @@ class Machine:
         """
         (section.field, value) of all integer state.
         """
+    def new_generation(self) -> None:
+        """
+        Gives the guest a new VM generation ID, and tells it: it goes on from a copy.
+        """
     def pause(self) -> None:
         """
         running -> paused.
