@@ -335,4 +335,9 @@ void Board::new_generation() {
     vmgenid->set_generation(random_guid(entropy_));
 }
 
+void Board::set_wall_clock(u64 ns_since_1970) {
+    clock_.set_wall(ns_since_1970);
+    rtc->wall_clock_changed();
+}
+
 }  // namespace wirt::machine

@@ -65,6 +65,8 @@ class Board {
     // Tells the guest that it goes on from a copy. The ID is drawn from the machine's entropy: where copies
     // go on from one seeded stream, that is reseeded first. Any thread.
     void new_generation();
+    // As Clock::set_wall, with what follows from it for devices.
+    void set_wall_clock(u64 ns_since_1970);
 
     // --- devices that come and go (hot_plug.cpp); one call at a time ---
 
@@ -119,7 +121,7 @@ class Board {
     void add_display(const MachineConfig& config,
                      const std::function<void(std::unique_ptr<devices::virtio::VirtioDevice>)>& plug);
 
-    const Clock& clock_;
+    Clock& clock_;
     EntropySource& entropy_;
     const ExecutorFactory executors_;
     const devices::virtio::VirtioOptions virtio_options_;
