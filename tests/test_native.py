@@ -25,6 +25,7 @@ PROGRAMS = {
         "csrc/devices/hardware/goldfish_rtc.cpp",
     ],
     "tests/base/test_entropy.cpp": ["csrc/base/entropy.cpp"],
+    "tests/base/test_executor.cpp": ["csrc/base/executor.cpp"],
     "tests/riscv/test_softfloat.cpp": ["csrc/riscv/softfloat.cpp"],
     "tests/devices/hardware/test_imsic.cpp": [f"csrc/devices/hardware/{part}.cpp" for part in ("aplic", "imsic")],
     "tests/devices/hardware/test_pci_device.cpp": _PCI,
