@@ -1,6 +1,6 @@
 // Fuzzes what a board has beside its buses: the PLIC, both domains of an APLIC with their IMSIC, the ACLINT,
-// the UART and the real-time clock. An `own` step drives a wire, an interrupt file's registers (as a hart's
-// CSRs do) or the UART's input.
+// the UART, the real-time clock and the VM generation ID. An `own` step drives a wire, an interrupt file's
+// registers (as a hart's CSRs do) or the UART's input, or changes the generation.
 #include <vector>
 
 #include "base/bits.h"
@@ -14,6 +14,7 @@
 #include "devices/hardware/imsic.h"
 #include "devices/hardware/plic.h"
 #include "devices/hardware/uart16550.h"
+#include "devices/hardware/vmgenid.h"
 
 namespace wirt::fuzz {
 
@@ -47,7 +48,8 @@ class PlatformBench final : public Bench {
           direct_("aplic", Aplic::Level::machine, {lines(harts), nullptr, 0}),
           aclint_("aclint", clock_, lines(harts)),
           uart_("uart0", console_, InterruptLine(plic_, 10)),
-          rtc_("rtc", clock_, deadlines_, InterruptLine(plic_, 11)) {
+          rtc_("rtc", clock_, deadlines_, InterruptLine(plic_, 11)),
+          vmgenid_("vmgenid", InterruptLine(plic_, 12), {}) {
         aplic_m_.adopt(aplic_s_);
         add_device(0x0200'0000, Aclint::region_size, aclint_);
         add_device(0x0c00'0000, Plic::region_size, plic_);
@@ -58,6 +60,7 @@ class PlatformBench final : public Bench {
         add_device(0x0010'1000, GoldfishRtc::region_size, rtc_);
         add_device(imsic_m_base, imsic_m_.region_size(), imsic_m_);
         add_device(imsic_s_base, imsic_s_.region_size(), imsic_s_);
+        add_device(0x0010'2000, VmGenId::region_size, vmgenid_);
     }
 
   protected:
@@ -69,7 +72,7 @@ class PlatformBench final : public Bench {
     void own_step(const Step& step) override {
         const unsigned source = step.offset % 128;
         const bool level = bit(step.value, 0);
-        switch ((step.kind - Step::own) % 5) {
+        switch ((step.kind - Step::own) % 6) {
             case 0:
                 plic_.set_level(source, level);
                 direct_.set_level(source, level);
@@ -87,8 +90,11 @@ class PlatformBench final : public Bench {
                 clock_.advance_to_ns(clock_.now_ns() + step.value % 1'000'000'000);
                 deadlines_.poll(clock_.now_ns());
                 break;
-            default:
+            case 4:
                 console_.send(std::vector<u8>(step.count, 'x'));
+                break;
+            default:
+                vmgenid_.set_generation({static_cast<u8>(step.value)});
                 break;
         }
     }
@@ -112,7 +118,8 @@ class PlatformBench final : public Bench {
         return all;
     }
     std::vector<memory::MmioDevice*> devices() {
-        return {&plic_, &direct_, &aplic_m_, &aplic_s_, &imsic_m_, &imsic_s_, &aclint_, &uart_, &rtc_};
+        return {&plic_,    &direct_, &aplic_m_, &aplic_s_, &imsic_m_,
+                &imsic_s_, &aclint_, &uart_,    &rtc_,     &vmgenid_};
     }
     InterruptFile& file(const Step& step) {
         const unsigned hart = step.window % harts;
@@ -130,6 +137,7 @@ class PlatformBench final : public Bench {
     Aclint aclint_;
     Uart16550 uart_;
     GoldfishRtc rtc_;
+    VmGenId vmgenid_;
 };
 
 }  // namespace

@@ -440,7 +440,7 @@ def pci_config() -> Seeds:
 
 
 # --- platform: windows 0 ACLINT, 1 PLIC, 2 an APLIC in direct mode, 3 and 4 the two of a hierarchy, 5 UART, 6 RTC,
-# 7 and 8 IMSIC ---
+# 7 and 8 IMSIC, 9 VM generation ID ---
 
 
 def platform() -> Seeds:
@@ -490,6 +490,9 @@ def platform() -> Seeds:
         clocks.write(5, offset, value, size=1)
     clocks.step(OWN + 3, value=10**6)
     clocks.step(OWN + 4, count=20)
+    for value in (1, 2):
+        clocks.step(OWN + 5, value=value)
+        clocks.read(9, 0, size=8)
     for _ in range(2):
         clocks.read(5, 0, size=1)
         clocks.read(5, 2, size=1)

@@ -20,6 +20,12 @@ _PCI = [
     "csrc/base/executor.cpp",
 ]
 PROGRAMS = {
+    "tests/base/test_clock.cpp": [
+        *(f"csrc/base/{part}.cpp" for part in ("clock", "deadline")),
+        "csrc/devices/hardware/goldfish_rtc.cpp",
+    ],
+    "tests/base/test_entropy.cpp": ["csrc/base/entropy.cpp"],
+    "tests/base/test_executor.cpp": ["csrc/base/executor.cpp"],
     "tests/riscv/test_softfloat.cpp": ["csrc/riscv/softfloat.cpp"],
     "tests/devices/hardware/test_imsic.cpp": [f"csrc/devices/hardware/{part}.cpp" for part in ("aplic", "imsic")],
     "tests/devices/hardware/test_pci_device.cpp": _PCI,

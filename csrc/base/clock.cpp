@@ -2,9 +2,14 @@
 
 #include <ctime>
 
+#include "base/error.h"
+
 namespace wirt {
 
 namespace {
+// 146 years: sums with whatever a guest may set do not wrap below it.
+constexpr u64 latest_ns = u64{1} << 62;
+
 u64 host_monotonic_ns() {
     timespec ts;
     clock_gettime(CLOCK_MONOTONIC, &ts);
@@ -21,8 +26,11 @@ u64 Clock::now_ns() const {
 }
 
 void Clock::resume() {
-    if (source_ == Source::host && host_origin_.load() == 0)
-        host_origin_.store(host_monotonic_ns() - virtual_ns_.load());
+    if (source_ != Source::host || host_origin_.load() != 0) return;
+    // Of a guest that is older than its host this is a negative number, modulo 2^64; 0 stands for paused, and
+    // -1 ns is as good.
+    const u64 origin = host_monotonic_ns() - virtual_ns_.load();
+    host_origin_.store(origin != 0 ? origin : ~u64{0});
 }
 
 void Clock::pause() {
@@ -38,7 +46,9 @@ void Clock::visit_state(StateVisitor& v) {
     v.field("now_ns", now);
     v.field("tick_offset", tick_offset_);
     v.field("wall_base", wall_base_);
-    if (v.loading()) virtual_ns_.store(now);
+    if (!v.loading()) return;
+    if (now > latest_ns) throw StateError("the saved clock shows a guest time beyond any machine's");
+    virtual_ns_.store(now);
 }
 
 }  // namespace wirt

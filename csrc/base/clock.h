@@ -32,9 +32,13 @@ class Clock {
     }
     // Nanoseconds since 1970 of the guest's wall clock: the host's at construction (or a fixed epoch in
     // deterministic mode) advanced by now_ns().
-    u64 wall_ns() const { return wall_base_ + now_ns(); }
-    u64 wall_base() const { return wall_base_; }
-    void set_wall_base(u64 ns_since_1970) { wall_base_ = ns_since_1970; }
+    u64 wall_ns() const { return wall_base() + now_ns(); }
+    u64 wall_base() const { return wall_base_.load(std::memory_order_relaxed); }
+    void set_wall_base(u64 ns_since_1970) { wall_base_.store(ns_since_1970, std::memory_order_relaxed); }
+    // The wall clock jumps, as that of a machine does which goes on long after its state was saved: wall_ns()
+    // is `ns_since_1970` now. Guest time and ticks go on where they are. What waits for a wall-clock time has
+    // to work its deadline out anew: Board::set_wall_clock does both.
+    void set_wall(u64 ns_since_1970) { set_wall_base(ns_since_1970 - now_ns()); }
 
     // Host source: called by the machine around running.
     void resume();
@@ -42,6 +46,8 @@ class Clock {
     // Instruction source: called by the run loop; never goes backwards.
     void advance_to_ns(u64 ns) { virtual_ns_.store(ns, std::memory_order_relaxed); }
 
+    // While it is paused. What is loaded goes on where it was saved, whatever the host's clocks say. Throws
+    // StateError for guest times that no machine lives to see.
     void visit_state(StateVisitor& v);
 
   private:
@@ -50,7 +56,7 @@ class Clock {
     std::atomic<u64> host_origin_{
         0};  // host source, running: host ns at which guest time was 0; 0 when paused
     std::atomic<u64> tick_offset_{0};
-    u64 wall_base_ = 0;
+    std::atomic<u64> wall_base_{0};
 };
 
 }  // namespace wirt

@@ -10,6 +10,11 @@
 
 namespace wirt {
 
+void EntropySource::reseed(u64 value) {
+    std::lock_guard lock(mutex_);
+    if (seeded_) state_ = value;
+}
+
 void EntropySource::fill(std::span<u8> out) {
     std::lock_guard lock(mutex_);
     if (!seeded_) {
@@ -32,6 +37,7 @@ void EntropySource::fill(std::span<u8> out) {
 }
 
 void EntropySource::visit_state(StateVisitor& v) {
+    std::lock_guard lock(mutex_);
     v.section("entropy", 1);
     v.field("state", state_);
 }

@@ -19,6 +19,10 @@ class EntropySource {
         state_ = value;
     }
 
+    // What copies of a machine are told apart by: a seeded stream begins anew from `value`. The host's
+    // entropy is another for each of them anyway, and stays. Any thread.
+    void reseed(u64 value);
+
     void fill(std::span<u8> out);
     void visit_state(StateVisitor& v);
 

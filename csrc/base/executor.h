@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -27,17 +28,28 @@ class Executor {
     virtual void drain() = 0;
 };
 
-// One host thread.
+// One host thread, which is there while there is work: it starts with the first task and ends when there was
+// none for `idle_limit`, so that a thousand machines that wait cost no thousands of threads. Where the host
+// refuses a thread the tasks wait: each post and drain() asks again, and drain() and the destructor run what
+// is left themselves if they have to.
 class ThreadExecutor final : public Executor {
   public:
-    ThreadExecutor();
+    static constexpr std::chrono::milliseconds usual_idle_limit{10'000};
+
+    explicit ThreadExecutor(std::chrono::milliseconds idle_limit = usual_idle_limit)
+        : idle_limit_(idle_limit) {}
     ~ThreadExecutor() override;
     void post(Task task) override;
     void drain() override;
 
   private:
+    // These three with the mutex held.
+    bool start_thread();
+    void run_first(std::unique_lock<std::mutex>& lock);
+    void run_without_thread(std::unique_lock<std::mutex>& lock);
     void run();
 
+    const std::chrono::milliseconds idle_limit_;
     std::mutex mutex_;
     std::condition_variable wake_;
     std::condition_variable idle_;
@@ -45,6 +57,7 @@ class ThreadExecutor final : public Executor {
     std::atomic<bool> wanted_{false};  // a task waits, or it is time to stop; changed with the mutex held
     bool busy_ = false;
     bool stop_ = false;
+    bool running_ = false;  // thread_ will look at tasks_ again
     PollWindow window_;
     std::thread thread_;
 };

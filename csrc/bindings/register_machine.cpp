@@ -258,6 +258,15 @@ void register_machine(py::module_& module) {
         .def("raise_host_error", &Handle::raise_host_error,
              "Raises what a Python device raised, if one did.");
 
+    type.def(
+        "new_generation", [](Handle& handle) { handle.machine.new_generation(); }, ReleaseGil(),
+        "Gives the guest a new VM generation ID, and tells it: it goes on from a copy.");
+    type.def(
+            "reseed", [](Handle& handle, u64 seed) { handle.machine.reseed(seed); }, py::arg("seed"),
+            "Deterministic machines: the guest's entropy begins anew.")
+        .def(
+            "set_wall_clock", [](Handle& handle, u64 ns) { handle.machine.set_wall_clock(ns); },
+            py::arg("ns_since_1970"), ReleaseGil(), "The guest's wall clock jumps.");
     type.def("plug_disk", &Handle::plug<DiskConfig>, py::arg("disk"), py::arg("slot"), py::arg("name") = "",
              "Plugs a disk in and gives the device's name.")
         .def("plug_net", &Handle::plug<NetConfig>, py::arg("net"), py::arg("slot"), py::arg("name") = "",

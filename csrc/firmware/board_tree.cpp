@@ -15,7 +15,7 @@ constexpr u32 irq_machine_software = 3, irq_machine_timer = 7;
 constexpr u32 irq_supervisor_external = 9, irq_machine_external = 11;
 
 // Interrupt flags of the two-cell binding (Linux, interrupt-controller/interrupts.txt).
-constexpr u32 level_high = 4;
+constexpr u32 edge_rising = 1, level_high = 4;
 
 // What the finisher takes (sifive,test0).
 constexpr u32 test_poweroff = 0x5555, test_reboot = 0x7777;
@@ -78,14 +78,14 @@ class BoardTree {
         tree_.property("reg", {high(range.base), low(range.base), high(range.size), low(range.size)});
     }
 
-    void interrupt(u32 source) {
+    void interrupt(u32 source, u32 trigger = level_high) {
         tree_.property("interrupt-parent", controller_);
-        tree_.property("interrupts", specifier(source));
+        tree_.property("interrupts", specifier(source, trigger));
     }
 
     // A wire at the controller, as its #interrupt-cells asks for it.
-    std::vector<u32> specifier(u32 source) const {
-        return board_.aplic ? std::vector<u32>{source, level_high} : std::vector<u32>{source};
+    std::vector<u32> specifier(u32 source, u32 trigger = level_high) const {
+        return board_.aplic ? std::vector<u32>{source, trigger} : std::vector<u32>{source};
     }
 
     void chosen() {
@@ -183,6 +183,8 @@ class BoardTree {
         tree_.property("ranges");
         if (board_.test) test();
         if (board_.rtc) device("rtc", "google,goldfish-rtc", *board_.rtc);
+        // Linux, Documentation/devicetree/bindings/rng/microsoft,vmgenid.yaml.
+        if (board_.vmgenid) device("rng", "microsoft,vmgenid", *board_.vmgenid, edge_rising);
         if (board_.aclint) aclint();
         if (board_.imsic) imsic(*board_.imsic);
         if (board_.aplic) {
@@ -202,11 +204,12 @@ class BoardTree {
         tree_.end_node();
     }
 
-    void device(const char* node, const char* compatible, const DeviceNode& description) {
+    void device(const char* node, const char* compatible, const DeviceNode& description,
+                u32 trigger = level_high) {
         tree_.begin_node(unit_name(node, description.reg.base));
         tree_.property("compatible", compatible);
         reg(description.reg);
-        interrupt(description.interrupt);
+        interrupt(description.interrupt, trigger);
         tree_.end_node();
     }
 

@@ -76,6 +76,7 @@ struct BoardDescription {
     std::optional<DeviceNode> uart = DeviceNode{{0x1000'0000, 0x100}, 10};
     u32 uart_clock_hz = 3'686'400;
     std::optional<DeviceNode> rtc = DeviceNode{{0x10'1000, 0x1000}, 11};
+    std::optional<DeviceNode> vmgenid = DeviceNode{{0x10'2000, 0x1000}, 12};
     std::optional<AddressRange> test = AddressRange{0x10'0000, 0x1000};
     unsigned virtio_mmio_slots = 8;  // slot n: base + n * 0x1000, interrupt 1 + n
     u64 virtio_mmio_base = 0x1000'1000;

@@ -30,6 +30,12 @@ void check_ports(const MachineConfig& config) {
                           std::to_string(config.pcie_ports));
     }
 }
+
+hardware::VmGenId::Guid random_guid(EntropySource& entropy) {
+    hardware::VmGenId::Guid guid;
+    entropy.fill(guid);
+    return guid;
+}
 }  // namespace
 
 Board::Board(const MachineConfig& config, memory::GuestRam& ram, memory::AddressSpace& bus, Clock& clock,
@@ -49,10 +55,12 @@ Board::Board(const MachineConfig& config, memory::GuestRam& ram, memory::Address
     uart = std::make_unique<hardware::Uart16550>("uart0", serial_port, line(map::uart_irq));
     rtc = std::make_unique<hardware::GoldfishRtc>("rtc", clock, deadlines, line(map::rtc_irq));
     test = std::make_unique<hardware::TestDevice>("test", std::move(finish));
+    vmgenid = std::make_unique<hardware::VmGenId>("vmgenid", line(map::vmgenid_irq), random_guid(entropy));
     bus.map(map::aclint, hardware::Aclint::region_size, *aclint);
     bus.map(map::uart, hardware::Uart16550::region_size, *uart);
     bus.map(map::rtc, hardware::GoldfishRtc::region_size, *rtc);
     bus.map(map::test, hardware::TestDevice::region_size, *test);
+    bus.map(map::vmgenid, hardware::VmGenId::region_size, *vmgenid);
 
     pcie = std::make_unique<hardware::PcieRoot>(bus, ram,
                                                 std::array{line(map::pcie_irq), line(map::pcie_irq + 1),
@@ -246,6 +254,7 @@ void Board::visit_state(StateVisitor& v) {
     uart->visit_state(v);
     rtc->visit_state(v);
     test->visit_state(v);
+    vmgenid->visit_state(v);
     if (iommu != nullptr && pcie->device(map::iommu_slot) == nullptr) iommu->visit_state(v);
     pcie->visit_state(v);
     for (auto& device : virtio) device->visit_state(v);
@@ -278,6 +287,7 @@ std::vector<DeviceInfo> Board::devices(const memory::AddressSpace& bus, bool des
     };
     add(*test, "platform", "");
     add(*rtc, "platform", interrupts->describe(map::rtc_irq));
+    add(*vmgenid, "platform", interrupts->describe(map::vmgenid_irq));
     add(*aclint, "platform", "");
     for (memory::MmioDevice* controller : interrupts->devices()) add(*controller, "platform", "");
     add(*uart, "platform", interrupts->describe(map::uart_irq));
@@ -319,6 +329,15 @@ void Board::pause() {
 void Board::resume() {
     for (auto& device : virtio) device->resume();
     pcie->resume();
+}
+
+void Board::new_generation() {
+    vmgenid->set_generation(random_guid(entropy_));
+}
+
+void Board::set_wall_clock(u64 ns_since_1970) {
+    clock_.set_wall(ns_since_1970);
+    rtc->wall_clock_changed();
 }
 
 }  // namespace wirt::machine

@@ -24,6 +24,7 @@
 #include "devices/hardware/pcie_root_port.h"
 #include "devices/hardware/test_device.h"
 #include "devices/hardware/uart16550.h"
+#include "devices/hardware/vmgenid.h"
 #include "devices/input_port.h"
 #include "devices/virtio/virtio_mmio.h"
 #include "machine/interrupts.h"
@@ -32,13 +33,14 @@
 namespace wirt::machine {
 
 namespace map {
-inline constexpr u64 test = 0x0010'0000, rtc = 0x0010'1000, aclint = 0x0200'0000, uart = 0x1000'0000,
-                     virtio = 0x1000'1000, virtio_stride = 0x1000, iommu = 0x0301'0000, dram = 0x8000'0000;
+inline constexpr u64 test = 0x0010'0000, rtc = 0x0010'1000, vmgenid = 0x0010'2000, aclint = 0x0200'0000,
+                     uart = 0x1000'0000, virtio = 0x1000'1000, virtio_stride = 0x1000, iommu = 0x0301'0000,
+                     dram = 0x8000'0000;
 // Linux wants its image 2 MiB above a 2 MiB boundary; firmware lives below.
 inline constexpr u64 kernel = dram + 0x20'0000;
 inline constexpr unsigned virtio_slots = 8;
-inline constexpr unsigned virtio_irq = 1, uart_irq = 10, rtc_irq = 11, pcie_irq = 32, iommu_irq = 36,
-                          host_device_irq = 40;
+inline constexpr unsigned virtio_irq = 1, uart_irq = 10, rtc_irq = 11, vmgenid_irq = 12, pcie_irq = 32,
+                          iommu_irq = 36, host_device_irq = 40;
 // Slots of bus 0: what is built in, then devices of their own, then hot-plug ports.
 inline constexpr unsigned ahci_slot = 1, iommu_slot = 2, display_slot = 3, first_free_slot = 4,
                           first_port_slot = 24, port_slots = 8;
@@ -60,6 +62,11 @@ class Board {
     std::vector<DeviceInfo> devices(const memory::AddressSpace& bus, bool describe = false) const;
     void pause();
     void resume();
+    // Tells the guest that it goes on from a copy. The ID is drawn from the machine's entropy: where copies
+    // go on from one seeded stream, that is reseeded first. Any thread.
+    void new_generation();
+    // As Clock::set_wall, with what follows from it for devices.
+    void set_wall_clock(u64 ns_since_1970);
 
     // --- devices that come and go (hot_plug.cpp); one call at a time ---
 
@@ -85,6 +92,7 @@ class Board {
     std::unique_ptr<devices::hardware::Uart16550> uart;
     std::unique_ptr<devices::hardware::GoldfishRtc> rtc;
     std::unique_ptr<devices::hardware::TestDevice> test;
+    std::unique_ptr<devices::hardware::VmGenId> vmgenid;
     std::unique_ptr<devices::hardware::Iommu>
         iommu;  // its registers are a platform device's or a PCI function's
     std::vector<std::unique_ptr<memory::RemappedBus>> virtio_buses;  // of virtio-mmio slots behind it
@@ -115,7 +123,7 @@ class Board {
     void add_display(const MachineConfig& config,
                      const std::function<void(std::unique_ptr<devices::virtio::VirtioDevice>)>& plug);
 
-    const Clock& clock_;
+    Clock& clock_;
     EntropySource& entropy_;
     const ExecutorFactory executors_;
     const devices::virtio::VirtioOptions virtio_options_;

@@ -218,6 +218,16 @@ InterruptLine Machine::interrupt_line(unsigned source) {
     return parts_->board->interrupts->line(source);
 }
 
+void Machine::new_generation() {
+    parts_->board->new_generation();
+}
+void Machine::reseed(u64 seed) {
+    parts_->entropy.reseed(seed);
+}
+void Machine::set_wall_clock(u64 ns_since_1970) {
+    parts_->board->set_wall_clock(ns_since_1970);
+}
+
 // ---------------------------------------------------------------- observation
 
 std::vector<HartStats> Machine::hart_stats() const {

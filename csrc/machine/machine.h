@@ -225,6 +225,12 @@ class Machine {
     // Back to the state that was loaded and the memory it began with. How many pages were put back.
     // StateError for a machine without an origin.
     u64 reset();
+    // Gives the guest a new VM generation ID, and tells it: it goes on from a copy.
+    void new_generation();
+    // Deterministic machines: entropy begins anew from `seed`. Others draw the host's, and nothing changes.
+    void reseed(u64 seed);
+    // The guest's wall clock jumps; guest time goes on where it is.
+    void set_wall_clock(u64 ns_since_1970);
 
     // --- observation ---
     std::vector<HartStats> hart_stats() const;

@@ -124,13 +124,21 @@ def test_the_advanced_interrupt_architecture(interrupts: str, firmware: bool, ca
     if firmware:
         assert soc["interrupt-controller@c000000"].cells("riscv,delegation") == [supervisor, 1, 96]
         assert soc["interrupt-controller@c000000"].cells("riscv,children") == [supervisor]
-    # Level-high (4) at the supervisor domain.
+    # Level-high (4) at the supervisor domain; a new generation is an edge (1).
+    assert soc["rng@102000"].cells("interrupts") == [12, 1]
     assert soc["serial@10000000"].cells("interrupts") == [10, 4]
     assert soc["serial@10000000"].cells("interrupt-parent") == [supervisor]
     pci = soc["pci@30000000"]
     assert pci.cells("interrupt-map")[:7] == [0, 0, 0, 1, supervisor, 32, 4]
     assert ("msi-parent" in pci.properties) == aia
     assert ("smaia" in tree["cpus/cpu@0"].texts("riscv,isa-extensions")) == aia
+
+
+def test_the_generation_id_follows_its_binding(tree: Node):
+    node = tree["soc/rng@102000"]
+    assert node.texts("compatible") == ["microsoft,vmgenid"]
+    assert node.cells("reg") == [0, 0x10_2000, 0, 0x1000]
+    assert node.cells("interrupts") == [12]
 
 
 def test_poweroff_and_reboot_write_the_test_device(tree: Node):

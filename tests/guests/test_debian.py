@@ -125,6 +125,25 @@ def test_the_advanced_interrupt_architecture_carries_every_interrupt(debian: Gue
         assert vm.wait(60)
 
 
+@pytest.mark.parametrize("interrupts", ["plic", "aplic", "aia"])
+def test_a_new_generation_reseeds_the_kernels_random_numbers(debian: Guest, interrupts: str) -> None:
+    reseeded = "dmesg | grep -c 'crng reseeded due to virtual machine fork' || true"
+    with machine(debian, interrupts=interrupts) as vm:
+        vm.start()
+        shell = shell_of(vm)
+        assert "Edge" in shell.check("grep vmgenid /proc/interrupts")
+        assert shell.check(reseeded) == "0"
+        for number in (1, 2):
+            vm._core.new_generation()
+            shell.check(f"while [ $({reseeded}) -lt {number} ]; do usleep 20000; done")
+            assert shell.check(reseeded) == str(number)
+        assert re.search(r":\s+2 ", shell.check("grep vmgenid /proc/interrupts"))
+
+        assert kernel_warnings(shell) == ""
+        vm.console.send("poweroff\n")
+        assert vm.wait(60)
+
+
 def set_up_network(vm: wirt.Machine, number: int) -> Shell:
     shell = shell_of(vm)
     shell.check(f"ip addr add 10.0.0.{number}/24 dev eth0 && ip link set eth0 up")

@@ -64,6 +64,12 @@ void GoldfishRtc::on_deadline() {
     fire_if_due();
 }
 
+void GoldfishRtc::wall_clock_changed() {
+    std::lock_guard lock(mutex());
+    fire_if_due();
+    alarm_changed();
+}
+
 u64 GoldfishRtc::read(u64 offset, unsigned size) {
     if (size != 4) return 0;
     switch (offset) {

@@ -22,6 +22,10 @@ class GoldfishRtc final : public memory::MmioDevice, public DeadlineSource {
     GoldfishRtc(std::string name, Clock& clock, Deadlines& deadlines, InterruptLine line);
     ~GoldfishRtc() override { retire(); }
 
+    // The clock's wall time has jumped: an alarm that it passed rings now, others when their time comes. Any
+    // thread, without mutex().
+    void wall_clock_changed();
+
     std::string_view name() const override { return name_; }
     std::span<const memory::Register> registers() const override;
     u64 read(u64 offset, unsigned size) override;
