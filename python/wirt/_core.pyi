@@ -7,7 +7,7 @@ import collections.abc
 import enum
 import typing
 import typing_extensions
-__all__: list[str] = ['BarDescription', 'BlockBackend', 'Bus', 'Console', 'ControlRegisters', 'DeviceInfo', 'DirtyLog', 'DiskBus', 'DiskConfig', 'DiskView', 'Display', 'DisplayKind', 'Dma', 'EndPoint', 'ExitCount', 'FileIdentity', 'FloatRegisters', 'Hart', 'HartStats', 'Image', 'Input', 'Instruction', 'InstructionInfo', 'IntegerRegisters', 'InterruptControllers', 'InterruptLine', 'Iommu', 'IommuBench', 'IommuKind', 'Machine', 'MachineConfig', 'MachineIommu', 'MachineState', 'Mark', 'Memory', 'NetConfig', 'NicModel', 'Origin', 'PageCapture', 'PageSet', 'Picture', 'Port', 'PortStats', 'Privilege', 'QueueDescription', 'RamPoint', 'Region', 'Register', 'SavedState', 'StopInfo', 'StopReason', 'Switch', 'TrackedDisk', 'VirtioTransport', 'VolatileCache', 'begin_capture', 'csrs', 'dirty_count', 'disassemble', 'display', 'dma', 'float_register_names', 'freeze', 'instructions', 'interrupt_line', 'iommu', 'keyboard', 'load_state', 'map_device', 'memory_disk', 'open_disk', 'overlay', 'register_names', 'reset', 'save_state', 'start_log', 'stop_log', 'tablet', 'take_dirty']
+__all__: list[str] = ['BarDescription', 'BlockBackend', 'Bus', 'Console', 'ControlRegisters', 'DeviceInfo', 'DirtyLog', 'DiskBus', 'DiskConfig', 'DiskView', 'Display', 'DisplayKind', 'Dma', 'EndPoint', 'ExitCount', 'FileIdentity', 'FloatRegisters', 'Hart', 'HartStats', 'Image', 'Input', 'Instruction', 'InstructionInfo', 'IntegerRegisters', 'InterruptControllers', 'InterruptLine', 'Iommu', 'IommuBench', 'IommuKind', 'Machine', 'MachineConfig', 'MachineIommu', 'MachineState', 'Mark', 'Memory', 'NetConfig', 'NicModel', 'Origin', 'PageCapture', 'PageSet', 'Picture', 'Port', 'PortStats', 'Privilege', 'QueueDescription', 'RamPoint', 'Region', 'Register', 'SavedState', 'StopInfo', 'StopReason', 'Switch', 'TrackedDisk', 'VirtioTransport', 'VolatileCache', 'begin_capture', 'csrs', 'dirty_count', 'disassemble', 'display', 'dma', 'float_register_names', 'freeze', 'instructions', 'interrupt_line', 'iommu', 'keyboard', 'load_state', 'map_device', 'memory_disk', 'open_disk', 'overlay', 'register_names', 'replace_disk', 'reset', 'save_state', 'start_log', 'stop_log', 'tablet', 'take_dirty']
 class InstructionInfo:
     """
     One instruction of the tables that the hart executes.
@@ -285,8 +285,7 @@ class FileIdentity:
     """
     Tells whether a file is still what it was, by what its file system knows of it.
     """
-    __hash__: typing.ClassVar[None] = None
-    def __eq__(self, arg0: FileIdentity) -> bool:
+    def equals(self, other: FileIdentity) -> bool:
         ...
     @property
     def device(self) -> int:
@@ -813,7 +812,7 @@ class SavedState:
         ...
     def __len__(self) -> int:
         ...
-    def records(self) -> list[tuple]:
+    def records(self) -> list[tuple[str, str, typing.Any]]:
         """
         (kind, name, value) of everything: `section` with its version, `integer`, `bytes` and `blob`. Raises SnapshotError where it is broken.
         """
@@ -1345,6 +1344,10 @@ def overlay(base: BlockBackend) -> BlockBackend:
 def register_names() -> list[str]:
     """
     ABI names of x0 to x31.
+    """
+def replace_disk(machine: Machine, which: str, backend: BlockBackend) -> None:
+    """
+    Another content behind a disk, of the same size; while it does not run.
     """
 def reset(machine: Machine) -> int:
     """

@@ -58,6 +58,7 @@ class Disk:
 
         self._configure(opener, bus, serial, queues)
         self._keep = False
+        self._renewable = ephemeral
 
     @classmethod
     def memory(cls, size: int | str, bus: Bus = "virtio", *, serial: str = "", queues: int = 1) -> Disk:
@@ -73,6 +74,7 @@ class Disk:
         count = parse_size(size, "disk size")
         disk._configure(lambda: _core.memory_disk(count), bus, serial, queues)
         disk._keep = True
+        disk._renewable = False
         return disk
 
     def _configure(self, opener: Callable[[], _core.BlockBackend], bus: Bus, serial: str, queues: int) -> None:
@@ -80,11 +82,31 @@ class Disk:
             raise ConfigError(f"disk bus {bus!r}: is none of {', '.join(_BUSES)}")
         self._opener = opener
         # Opened at once, so that a mistake is heard here and not when a machine is built.
-        self._backend: _core.BlockBackend | None = opener()
+        self._backend: _core.TrackedDisk | None = None
+        self._cache: _core.VolatileCache | None = None
+        self._opened()
         self._queues = queues
         self._user: object | None = None
         self.bus = bus
         self.serial = serial
+
+    @classmethod
+    def _on_view(cls, disk: Disk, view: _core.DiskView) -> Disk:
+        """A clone's disk: the content of another one at a moment, and what is written since in memory."""
+        copy = cls.__new__(cls)
+        copy._configure(lambda: view if disk.read_only else _core.overlay(view), disk.bus, disk.serial, disk._queues)
+        copy._keep = False
+        copy._renewable = True
+        return copy
+
+    def _view(self) -> _core.DiskView:
+        """The disk as it is now, whatever is written later."""
+        return self._opened().view()
+
+    def _renew(self) -> _core.BlockBackend:
+        """Back to what it was when it was opened, for a machine that goes back to where it began."""
+        self._backend = None
+        return self._opened()
 
     def _attach(self, user: object, virtio: _core.VirtioTransport) -> _core.DiskConfig:
         """The core's configuration of it for a machine, which has it for itself until it detaches it."""
@@ -100,11 +122,13 @@ class Disk:
         if self._user is user:
             self._user = None
             if not self._keep:
-                self._backend = None
+                self._backend = self._cache = None
 
-    def _opened(self) -> _core.BlockBackend:
+    def _opened(self) -> _core.TrackedDisk:
         if self._backend is None:
-            self._backend = self._opener()
+            base = self._opener()
+            self._cache = base if isinstance(base, _core.VolatileCache) else None
+            self._backend = _core.TrackedDisk(base)
         return self._backend
 
     @property
@@ -145,17 +169,17 @@ class Disk:
             ConfigError: it has no such cache.
         """
         backend = self._opened()
-        if not isinstance(backend, _core.VolatileCache):
+        if self._cache is None:
             raise ConfigError(f"{backend.describe()}: keeps what it is given; open it with volatile_cache=True")
-        lost = backend.lose_power(seed)
+        lost = self._cache.lose_power(seed)
         if self._user is None:
-            self._backend = None
+            self._backend = self._cache = None
         return lost
 
     def close(self) -> None:
         """Closes the file, unless a machine has it; it is opened again when it is needed."""
         if self._user is None and not self._keep:
-            self._backend = None
+            self._backend = self._cache = None
 
     def __repr__(self) -> str:
         return f"<wirt.Disk {self._opened().describe()} on {self.bus}>"
