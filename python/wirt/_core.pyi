@@ -7,7 +7,7 @@ import collections.abc
 import enum
 import typing
 import typing_extensions
-__all__: list[str] = ['BarDescription', 'BlockBackend', 'Bus', 'Console', 'ControlRegisters', 'DeviceInfo', 'DiskBus', 'DiskConfig', 'Display', 'DisplayKind', 'Dma', 'EndPoint', 'ExitCount', 'FloatRegisters', 'Hart', 'HartStats', 'Image', 'Input', 'Instruction', 'InstructionInfo', 'IntegerRegisters', 'InterruptControllers', 'InterruptLine', 'Iommu', 'IommuBench', 'IommuKind', 'Machine', 'MachineConfig', 'MachineIommu', 'MachineState', 'Mark', 'Memory', 'NetConfig', 'NicModel', 'Picture', 'Port', 'PortStats', 'Privilege', 'QueueDescription', 'Region', 'Register', 'StopInfo', 'StopReason', 'Switch', 'VirtioTransport', 'VolatileCache', 'csrs', 'disassemble', 'display', 'dma', 'float_register_names', 'instructions', 'interrupt_line', 'iommu', 'keyboard', 'map_device', 'memory_disk', 'open_disk', 'register_names', 'tablet']
+__all__: list[str] = ['BarDescription', 'BlockBackend', 'Bus', 'Console', 'ControlRegisters', 'DeviceInfo', 'DiskBus', 'DiskConfig', 'DiskView', 'Display', 'DisplayKind', 'Dma', 'EndPoint', 'ExitCount', 'FileIdentity', 'FloatRegisters', 'Hart', 'HartStats', 'Image', 'Input', 'Instruction', 'InstructionInfo', 'IntegerRegisters', 'InterruptControllers', 'InterruptLine', 'Iommu', 'IommuBench', 'IommuKind', 'Machine', 'MachineConfig', 'MachineIommu', 'MachineState', 'Mark', 'Memory', 'NetConfig', 'NicModel', 'Picture', 'Port', 'PortStats', 'Privilege', 'QueueDescription', 'Region', 'Register', 'StopInfo', 'StopReason', 'Switch', 'TrackedDisk', 'VirtioTransport', 'VolatileCache', 'csrs', 'disassemble', 'display', 'dma', 'float_register_names', 'instructions', 'interrupt_line', 'iommu', 'keyboard', 'map_device', 'memory_disk', 'open_disk', 'overlay', 'register_names', 'tablet']
 class InstructionInfo:
     """
     One instruction of the tables that the hart executes.
@@ -281,15 +281,58 @@ class Mark:
     @property
     def sbi_calls(self) -> int:
         ...
+class FileIdentity:
+    """
+    Tells whether a file is still what it was, by what its file system knows of it.
+    """
+    @property
+    def device(self) -> int:
+        """
+        As os.stat's st_dev.
+        """
+    @property
+    def inode(self) -> int:
+        ...
+    @property
+    def mtime_ns(self) -> int:
+        """
+        Last change, ns since 1970. Two changes within a tick of the file system's clock have one.
+        """
+    @property
+    def path(self) -> str:
+        """
+        Canonical, as it was when the file was opened.
+        """
+    @property
+    def size(self) -> int:
+        """
+        Bytes.
+        """
 class BlockBackend:
     """
     What stands behind a disk.
     """
+    def copy_range(self, fd: typing.SupportsIndex, offset: typing.SupportsIndex, length: typing.SupportsIndex) -> int:
+        """
+        Writes the range to the file at the same offset, but for zeroes, which the file must hold there already; bytes written.
+        """
+    def data_runs(self, offset: typing.SupportsIndex = 0, length: typing.SupportsIndex | None = None) -> list[tuple[int, int]]:
+        """
+        (offset, length) of what may hold anything but zeroes, in order.
+        """
     def describe(self) -> str:
         ...
+    def discard(self, offset: typing.SupportsIndex, length: typing.SupportsIndex) -> None:
+        """
+        The range reads as zero afterwards, or as it was.
+        """
     def flush(self) -> None:
         """
         Returns when everything written is on stable storage.
+        """
+    def identity(self) -> FileIdentity | None:
+        """
+        None where a snapshot must include the content: a disk in memory, a file without a name, a block device.
         """
     def read(self, offset: typing.SupportsIndex, length: typing.SupportsIndex) -> bytes:
         """
@@ -297,6 +340,10 @@ class BlockBackend:
         """
     def write(self, offset: typing.SupportsIndex, data: bytes) -> None:
         ...
+    def write_zeroes(self, offset: typing.SupportsIndex, length: typing.SupportsIndex, may_unmap: bool) -> None:
+        """
+        The range reads as zero afterwards; may_unmap lets it become sparse.
+        """
     @property
     def read_only(self) -> bool:
         ...
@@ -304,6 +351,40 @@ class BlockBackend:
     def size(self) -> int:
         """
         Bytes.
+        """
+class DiskView(BlockBackend):
+    """
+    A disk as it was; read-only, and whole as long as it lives.
+    """
+    @property
+    def broken(self) -> str | None:
+        """
+        Why reads fail: what was about to be overwritten could not be preserved. None when they do not.
+        """
+class TrackedDisk(BlockBackend):
+    """
+    A disk that can be looked at as it was, and that knows what was written. All changes of its base must come through it.
+    """
+    def __init__(self, base: BlockBackend) -> None:
+        ...
+    def start_tracking(self, granularity: typing.SupportsIndex) -> None:
+        """
+        From now on notes what is written, by granules of so many bytes: a power of two from 512 to 1 GiB.
+        """
+    def stop_tracking(self) -> None:
+        ...
+    def take_dirty(self) -> list[tuple[int, int]]:
+        """
+        (offset, length) of what was written since the last call, in order. What is read after the call shows every change that is not reported by the next.
+        """
+    def view(self) -> DiskView:
+        """
+        The disk as it is now, once changes that are under way have ended.
+        """
+    @property
+    def preserved_bytes(self) -> int:
+        """
+        Host memory that holds what views show and the base no longer does.
         """
 class VolatileCache(BlockBackend):
     """
@@ -1100,6 +1181,10 @@ def memory_disk(size: typing.SupportsIndex) -> BlockBackend:
 def open_disk(path: str, read_only: bool, ephemeral: bool) -> BlockBackend:
     """
     A raw file or block-device file.
+    """
+def overlay(base: BlockBackend) -> BlockBackend:
+    """
+    A disk whose writes stay in host memory; the base, a view or a file, must not change.
     """
 def register_names() -> list[str]:
     """
