@@ -24,6 +24,7 @@ PROGRAMS = {
         *(f"csrc/base/{part}.cpp" for part in ("clock", "deadline")),
         "csrc/devices/hardware/goldfish_rtc.cpp",
     ],
+    "tests/base/test_host_pages.cpp": ["csrc/base/host_pages.cpp"],
     "tests/base/test_entropy.cpp": ["csrc/base/entropy.cpp"],
     "tests/base/test_executor.cpp": ["csrc/base/executor.cpp"],
     "tests/riscv/test_softfloat.cpp": ["csrc/riscv/softfloat.cpp"],
@@ -59,8 +60,8 @@ def test_program(program, tmp_path):
         *(str(path.relative_to(ROOT)) for glob in PROGRAMS[program] for path in sorted(ROOT.glob(glob))),
     ]
     executable = tmp_path / "test"
-    flags = ["-std=gnu++20", "-O1", "-g1", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-Icsrc", "-pthread"]
-    flags += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    flags = ["-std=gnu++20", "-O1", "-g1", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-Icsrc", "-Itests"]
+    flags += ["-pthread", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     build = subprocess.run([compiler, *flags, *sources, "-o", executable], cwd=ROOT, capture_output=True, text=True)
     assert build.returncode == 0, build.stderr
     # A sanitizer that is preloaded for the extension must not be for this program, which links its own.
