@@ -25,6 +25,7 @@ PROGRAMS = {
         "csrc/devices/hardware/goldfish_rtc.cpp",
     ],
     "tests/base/test_host_pages.cpp": ["csrc/base/host_pages.cpp"],
+    "tests/riscv/test_hart_state.cpp": ["csrc/riscv/*.cpp", "csrc/memory/*.cpp"],
     "tests/base/test_entropy.cpp": ["csrc/base/entropy.cpp"],
     "tests/base/test_executor.cpp": ["csrc/base/executor.cpp"],
     "tests/riscv/test_softfloat.cpp": ["csrc/riscv/softfloat.cpp"],
