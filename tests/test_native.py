@@ -30,6 +30,13 @@ PROGRAMS = {
     "tests/base/test_executor.cpp": ["csrc/base/executor.cpp"],
     "tests/riscv/test_softfloat.cpp": ["csrc/riscv/softfloat.cpp"],
     "tests/devices/hardware/test_imsic.cpp": [f"csrc/devices/hardware/{part}.cpp" for part in ("aplic", "imsic")],
+    "tests/devices/hardware/test_e1000e_state.cpp": [
+        "csrc/devices/hardware/e1000e/*.cpp",
+        "csrc/devices/hardware/pci*.cpp",
+        "csrc/memory/*.cpp",
+        "csrc/network/*.cpp",
+        *(f"csrc/base/{part}.cpp" for part in ("clock", "deadline", "executor")),
+    ],
     "tests/devices/hardware/test_pci_device.cpp": _PCI,
     "tests/devices/hardware/test_pcie_root_port.cpp": _PCI,
     "tests/devices/virtio/test_packed_queue.cpp": [
@@ -39,7 +46,8 @@ PROGRAMS = {
     "tests/devices/virtio/test_virtio_core.cpp": [
         *(f"csrc/devices/virtio/{part}.cpp" for part in ("virtio_core", "virtio_device", "virtio_transport")),
         *(f"csrc/devices/virtio/{part}.cpp" for part in ("virtio_mmio", "descriptors", "split_queue", "packed_queue")),
-        *(f"csrc/devices/virtio/{part}.cpp" for part in ("block", "net", "net_filter")),
+        *(f"csrc/devices/virtio/{part}.cpp" for part in ("block", "console", "net", "net_filter")),
+        "csrc/devices/console_port.cpp",
         "csrc/network/*.cpp",
         "csrc/memory/*.cpp",
         "csrc/base/executor.cpp",
