@@ -6,8 +6,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Literal
 
 from wirt import _core
@@ -36,8 +35,7 @@ def fork(
         raise ConfigError(f"count {count!r}: give a whole number of at least 1")
     if clock not in ("continue", "jump"):
         raise ConfigError(f"clock {clock!r}: is none of 'continue', 'jump'")
-    running = machine.state == "running"
-    with _at_rest(machine):
+    with machine._at_rest() as running:
         state = _core.save_state(machine._core)
         memory = _core.freeze(machine._core, count)
         views = {disk: disk._view() for disk in machine._disks}
@@ -73,19 +71,6 @@ def fork(
             clone.close()
         raise
     return clones
-
-
-@contextmanager
-def _at_rest(machine: Machine) -> Iterator[None]:
-    running = machine.state == "running"
-    if running:
-        machine.pause()
-    try:
-        yield
-    finally:
-        # A guest that ended itself meanwhile does not go on.
-        if running and machine.state == "paused":
-            machine.resume()
 
 
 def _port(number: int, net: Port, nets: NicChoice | None) -> Port:

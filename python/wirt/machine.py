@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import atexit
 import os
+import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -161,6 +163,7 @@ class Machine:
     ) -> None:
         # Names this machine to its disks without keeping it alive.
         self._token = object()
+        self._rest = threading.RLock()
         self._options = options
         self._nets = list(nets)
         config.nets = [_port(net, nets)._configuration(config.virtio) for net in nets]
@@ -628,6 +631,20 @@ class Machine:
     def _release_disks(self) -> None:
         for disk in getattr(self, "_disks", ()):
             disk._detach(self._token)
+
+    @contextmanager
+    def _at_rest(self) -> Iterator[bool]:
+        """Pauses the machine for the body if it runs, which is what the body is told. One thread at a time."""
+        with self._rest:
+            running = self.state == "running"
+            if running:
+                self.pause()
+            try:
+                yield running
+            finally:
+                # A guest that ended itself meanwhile does not go on.
+                if running and self.state == "paused":
+                    self.resume()
 
     def _reraising(self, call: Callable[[], _T]) -> _T:
         try:
