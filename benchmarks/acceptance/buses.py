@@ -30,6 +30,7 @@ from guests import KERNEL_WARNINGS, PROMPT, archive, digest, pulled, report, sto
 from wirt.debian import deb, silent
 from wirt.debian.cpio import CpioWriter
 from wirt.debian.shell import Shell
+from wirt.paths import cache_dir
 from wirt.stats import DeviceInfo
 
 _MIB = 1 << 20
@@ -61,7 +62,10 @@ def main() -> None:
 
 
 def tools() -> bytes:
-    """An initramfs with ethtool, lspci, and the libraries that they need."""
+    """An initramfs with ethtool, lspci, and the libraries that they need; made once and kept in the cache."""
+    kept = cache_dir() / "acceptance" / "tools.cpio.gz"
+    if kept.is_file():
+        return kept.read_bytes()
     source = archive()
     packages: list[str] = []
     wanted = ["ethtool", "pciutils"]
@@ -82,7 +86,9 @@ def tools() -> bytes:
                     writer.file(f"usr/bin/{path.rpartition('/')[2]}", content, 0o755)
                 elif path == "usr/share/misc/pci.ids":
                     writer.file(path, content)
-    return gzip.compress(writer.finish(), mtime=0)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_bytes(gzip.compress(writer.finish(), mtime=0))
+    return kept.read_bytes()
 
 
 class _Run:
