@@ -38,6 +38,8 @@ _BUSES = ("ahci", "virtio-mmio", "virtio-pci")
 _NICS = ("e1000e", "virtio_net")
 _LIBRARY = re.compile(r"usr/lib/riscv64-linux-gnu/((?:lib|ld-linux)[^/]*\.so\.\d+)[^/]*")
 _OFFLOADS = {"rx-checksumming", "tx-checksumming", "scatter-gather", "tcp-segmentation-offload"}
+# The e1000e driver says so twice on every machine that has no controller for message-signalled interrupts.
+_NO_MESSAGES = re.compile(r"e1000e.*: Failed to initialize MSI.* interrupts")
 _PORT = 5000
 # Registers of the RISC-V IOMMU (specification 1.0, 6): ddtp, cqh, cqt, fqt.
 _DDTP, _CQH, _CQT, _FQT = 16, 32, 36, 52
@@ -100,6 +102,7 @@ class _Run:
         self.show: Path | None = options.show
         self.name = f"{interrupts}-{cpus}"
         self.prefix = f"{interrupts}, {cpus} hart(s):"
+        self.messages = interrupts == "aia"
         self.disks = {bus: wirt.Disk.memory(f"{self.size}M", bus) for bus in _BUSES}  # type: ignore[arg-type]
         lan = wirt.Switch()
         self.machine = wirt.Machine(
@@ -248,8 +251,10 @@ class _Run:
             errors = f"{', '.join(bad) or 'none'}; frames while the ring was full: {missed}"
             report(f"{self.prefix} ethtool, {driver}", f"{len(on)} offloads on; errors counted: {errors}")
             good = good and bool(counted) and not bad and on >= _OFFLOADS
-        warnings = self.shell.check(KERNEL_WARNINGS)
-        report(f"{self.prefix} kernel warnings", warnings or "none")
+        lines = self.shell.check(KERNEL_WARNINGS).splitlines()
+        warnings = [line for line in lines if self.messages or not _NO_MESSAGES.search(line)]
+        said = f"{'; '.join(warnings) or 'none'}" + (f"; {len(lines) - len(warnings)} of the e1000e's" if lines else "")
+        report(f"{self.prefix} kernel warnings", said)
         return good and not warnings
 
     def check_faults(self) -> bool:
