@@ -88,6 +88,7 @@ class _Run:
         # The command line is the console's; the load runs beside it.
         for name, script in (("load", _LOAD), ("find", _FIND)):
             self.shell.check(f"cat >/{name} <<'END_OF_FILE'\n{script}\nEND_OF_FILE")
+        # Not niced: Debian's busybox has no nice, and would start nothing.
         self.shell.check("sh /load >/dev/null 2>&1 &")
         seconds = []
         for number in range(cycles):
