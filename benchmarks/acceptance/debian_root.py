@@ -17,9 +17,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from guests import pulled, report, stopwatch
+from guests import archive, pulled, report, stopwatch
 from wirt.debian import apt, silent
-from wirt.paths import cache_dir
 
 _PACKAGES = (
     "apt", "dbus", "e2fsprogs", "fdisk", "gcc", "iproute2", "iputils-ping", "kmod", "libc6-dev", "login", "make",
@@ -42,16 +41,14 @@ def main() -> None:
         sys.exit(f"install {', '.join(missing)} first (Debian: mmdebstrap arch-test e2fsprogs qemu-user-static)")
 
     guest = pulled()
-    home = cache_dir() / "debian" / guest.suite
-    archive = apt.AptRoot(home / "apt", _mirror(), guest.suite, _keyring())
-    archive.update()
+    packages_of = archive()
     testsuite = next(
         name.replace("python", "libpython") + "-testsuite"
-        for name in archive.depends("python3")
+        for name in packages_of.depends("python3")
         if name.startswith("python3.") and name.count(".") == 1 and "-" not in name
     )
     with tempfile.TemporaryDirectory() as scratch, stopwatch() as elapsed:
-        (hello,) = archive.download(["hello"], Path(scratch), silent)
+        (hello,) = packages_of.download(["hello"], Path(scratch), silent)
         tree = Path(scratch) / "tree"
         packages = [*_PACKAGES, testsuite, f"linux-modules-{guest.release}"]
         subprocess.run(

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import wirt
-from wirt.debian import Guest, cached_guest
+from wirt.debian import Guest, apt, cached_guest
+from wirt.paths import cache_dir
 
-__all__ = ["KERNEL_WARNINGS", "PROMPT", "busybox_machine", "digest", "pulled", "report", "stopwatch"]
+__all__ = ["KERNEL_WARNINGS", "PROMPT", "archive", "busybox_machine", "digest", "pulled", "report", "stopwatch"]
 
 PROMPT = "/ # "
 
@@ -27,6 +28,17 @@ def pulled(name: str = "debian") -> Guest:
     if guest is None:
         raise SystemExit(f"there is no {name} in the cache: run  wirt pull {name}")
     return guest
+
+
+def archive() -> apt.AptRoot:
+    """The Debian archive that the pulled guest is from, its list of packages up to date."""
+    mirror, keyring = apt.host_mirror(), apt.find_keyring()
+    if mirror is None or keyring is None:
+        raise SystemExit("the host's apt names no Debian mirror, or debian-archive-keyring is not installed")
+    suite = pulled().suite
+    root = apt.AptRoot(cache_dir() / "debian" / suite / "apt", mirror, suite, keyring)
+    root.update()
+    return root
 
 
 def busybox_machine(

@@ -175,13 +175,12 @@ class Player:
         changes = []
         for address, before in case.words.items():
             after = pool[address - RAM : address - RAM + len(before)]
-            if after == before:
-                continue
             low = len(before) - 1 if case.capabilities.big else 0
             if address in case.second_stage and not (before[low] & accessed.get(address, 0x40) & 0x40):
                 # An implicit access that sets A "may" set D as well (Privileged Architecture, Svadu).
-                after = after[:low] + bytes([after[low] & 0x7F]) + after[low + 1 :]
-            changes.append((address, after.hex()))
+                before, after = (word[:low] + bytes([word[low] & 0x7F]) + word[low + 1 :] for word in (before, after))
+            if after != before:
+                changes.append((address, after.hex()))
         scratch = self.on.load(RAM + SCRATCH * PAGE, PAGE)
         return *changes, (RAM + SCRATCH * PAGE, zlib.crc32(scratch).to_bytes(4).hex())
 
