@@ -35,6 +35,7 @@ from wirt.machine import Machine
 from wirt.net import EndPoint, Port, Switch
 
 if TYPE_CHECKING:
+    from wirt.snapshot import Snapshot
     from wirt.stats import Stats
 
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
     "Port",
     "Privilege",
     "PullError",
+    "Snapshot",
     "SnapshotError",
     "StateError",
     "Stats",
@@ -69,6 +71,10 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:
+    if name == "Snapshot":
+        from wirt.snapshot import Snapshot
+
+        return Snapshot
     # Statistics are dataclasses, whose machinery takes longer to import than all the rest.
     if name == "Stats":
         from wirt.stats import Stats

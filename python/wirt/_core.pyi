@@ -7,7 +7,7 @@ import collections.abc
 import enum
 import typing
 import typing_extensions
-__all__: list[str] = ['BarDescription', 'BlockBackend', 'Bus', 'Console', 'ControlRegisters', 'DeviceInfo', 'DirtyLog', 'DiskBus', 'DiskConfig', 'DiskView', 'Display', 'DisplayKind', 'Dma', 'EndPoint', 'ExitCount', 'FileIdentity', 'FloatRegisters', 'Hart', 'HartStats', 'Image', 'Input', 'Instruction', 'InstructionInfo', 'IntegerRegisters', 'InterruptControllers', 'InterruptLine', 'Iommu', 'IommuBench', 'IommuKind', 'Machine', 'MachineConfig', 'MachineIommu', 'MachineState', 'Mark', 'Memory', 'NetConfig', 'NicModel', 'Origin', 'PageCapture', 'PageSet', 'Picture', 'Port', 'PortStats', 'Privilege', 'QueueDescription', 'RamPoint', 'Region', 'Register', 'SavedState', 'StopInfo', 'StopReason', 'Switch', 'TrackedDisk', 'VirtioTransport', 'VolatileCache', 'begin_capture', 'csrs', 'dirty_count', 'disassemble', 'display', 'dma', 'float_register_names', 'freeze', 'instructions', 'interrupt_line', 'iommu', 'keyboard', 'load_state', 'map_device', 'memory_disk', 'open_disk', 'overlay', 'register_names', 'reset', 'save_state', 'start_log', 'stop_log', 'tablet', 'take_dirty']
+__all__: list[str] = ['BarDescription', 'BlockBackend', 'Bus', 'Console', 'ControlRegisters', 'DeviceInfo', 'DirtyLog', 'DiskBus', 'DiskConfig', 'DiskView', 'Display', 'DisplayKind', 'Dma', 'EndPoint', 'ExitCount', 'FileIdentity', 'FloatRegisters', 'Hart', 'HartStats', 'Image', 'Input', 'Instruction', 'InstructionInfo', 'IntegerRegisters', 'InterruptControllers', 'InterruptLine', 'Iommu', 'IommuBench', 'IommuKind', 'Machine', 'MachineConfig', 'MachineIommu', 'MachineState', 'Mark', 'Memory', 'NetConfig', 'NicModel', 'Origin', 'PageCapture', 'PageSet', 'Picture', 'Port', 'PortStats', 'Privilege', 'QueueDescription', 'RamPoint', 'Region', 'Register', 'SavedState', 'StopInfo', 'StopReason', 'Switch', 'TrackedDisk', 'VirtioTransport', 'VolatileCache', 'begin_capture', 'csrs', 'dirty_count', 'disassemble', 'display', 'dma', 'float_register_names', 'freeze', 'instructions', 'interrupt_line', 'iommu', 'keyboard', 'load_state', 'map_device', 'memory_disk', 'open_disk', 'overlay', 'register_names', 'reset', 'save_state', 'settle_memory', 'start_log', 'state_sections', 'stop_log', 'tablet', 'take_dirty']
 class InstructionInfo:
     """
     One instruction of the tables that the hart executes.
@@ -735,6 +735,11 @@ class PageSet:
     """
     A set of pages of guest RAM, numbered from 0.
     """
+    @staticmethod
+    def of_file(fd: typing.SupportsIndex, size: typing.SupportsIndex) -> PageSet:
+        """
+        The pages of a file's first `size` bytes that hold anything but zeroes.
+        """
     def __bool__(self) -> bool:
         ...
     def __contains__(self, arg0: typing.SupportsIndex) -> bool:
@@ -759,11 +764,17 @@ class PageSet:
         ...
     def insert_all(self) -> None:
         ...
+    def insert_numbers(self, numbers: typing_extensions.Buffer) -> None:
+        """
+        As numbers() gives them, in any order. Raises SnapshotError for pages that are not.
+        """
     def numbers(self) -> bytes:
         """
         The pages in order, eight bytes each, little-endian.
         """
     def remove(self, page: typing.SupportsIndex) -> None:
+        ...
+    def remove_numbers(self, numbers: typing_extensions.Buffer) -> None:
         ...
     def runs(self) -> list[tuple[int, int]]:
         """
@@ -1354,9 +1365,17 @@ def save_state(machine: Machine) -> SavedState:
     """
     All but its memory; while it does not run.
     """
+def settle_memory(machine: Machine) -> None:
+    """
+    Where a buffer over its memory was given out, all pages count as written: nobody saw which were.
+    """
 def start_log(machine: Machine, log: DirtyLog) -> None:
     """
     Counts pages that are written from here on.
+    """
+def state_sections(state: SavedState) -> list[tuple[str, int, int, int]]:
+    """
+    (name, version, offset, size) of each section. Raises SnapshotError where it is broken.
     """
 def stop_log(machine: Machine, log: DirtyLog) -> None:
     """
