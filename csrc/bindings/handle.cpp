@@ -56,6 +56,21 @@ std::string Handle::plug(machine::NetConfig config, std::optional<unsigned> slot
     return machine.plug(config, slot, wanted);
 }
 
+void Handle::replace_disk(const std::string& which, std::shared_ptr<storage::BlockBackend> backend) {
+    machine.require_still();
+    MachineDisk* disk = nullptr;
+    if (const auto plugged = plugged_disks_.find(which); plugged != plugged_disks_.end()) {
+        disk = plugged->second.get();
+    } else {
+        for (std::size_t number = 0; number < disks_.size(); ++number) {
+            if (std::to_string(number) == which) disk = disks_[number].get();
+        }
+    }
+    if (disk == nullptr || disk->size() != backend->size())
+        throw ConfigError("there is no disk " + which + " to replace, or it has another size");
+    disk->replace(std::move(backend));
+}
+
 bool Handle::unplug(const std::string& name, double timeout_s) {
     require_outside_device();
     bool let_go;

@@ -36,6 +36,9 @@ class Handle {
     template <typename Config>
     std::string plug(Config config, std::optional<unsigned> slot, const std::string& name);
     bool unplug(const std::string& name, double timeout_s);
+    // Puts another backend of the same size behind a disk: the number it has in the configuration, or the
+    // name of the device that was plugged in. While the machine does not run; with the GIL held.
+    void replace_disk(const std::string& which, std::shared_ptr<storage::BlockBackend> backend);
     // Called before harts run: what was written through an exported buffer may be code that was decoded.
     void settle_exported_memory();
     // Throws the exception that a Python device raised on a hart's thread, as often as it is asked to.

@@ -15,6 +15,8 @@ class MachineDisk final : public storage::BlockBackend {
     explicit MachineDisk(std::shared_ptr<storage::BlockBackend> inner)
         : inner_(std::move(inner)), size_(inner_->size()), read_only_(inner_->read_only()) {}
 
+    // While the machine does not run: another backend of the same size, with another content.
+    void replace(std::shared_ptr<storage::BlockBackend> inner) { inner_ = std::move(inner); }
     // Once the machine is closed: no device uses the disk any more.
     void release() { inner_.reset(); }
 

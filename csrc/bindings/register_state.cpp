@@ -244,9 +244,9 @@ std::span<const u8> view_of(const py::buffer& buffer) {
     return {static_cast<const u8*>(info.ptr), static_cast<std::size_t>(info.size * info.itemsize)};
 }
 
-py::typing::List<py::tuple> records(const SavedState& saved) {
+Records records(const SavedState& saved) {
     using state::Record;
-    py::typing::List<py::tuple> out;
+    Records out;
     state::RecordReader reader(*saved.bytes);
     for (Record record = reader.next(); record.kind != Record::Kind::end; record = reader.next()) {
         static constexpr const char* kinds[] = {"end", "section", "integer", "bytes", "blob"};
@@ -301,6 +301,13 @@ void register_state(py::module_& module) {
             return handle.machine.reset();
         },
         py::arg("machine"), "Back to what it began with; how many pages had to be put back.");
+    module.def(
+        "replace_disk",
+        [](Handle& handle, const std::string& which, std::shared_ptr<storage::BlockBackend> backend) {
+            handle.replace_disk(which, std::move(backend));
+        },
+        py::arg("machine"), py::arg("which"), py::arg("backend"),
+        "Another content behind a disk, of the same size; while it does not run.");
     module.def(
         "begin_capture",
         [still](const HandlePtr& handle, const std::optional<PageSet>& pages) {

@@ -127,8 +127,7 @@ void register_backend(py::module_& module) {
         .def_readonly("inode", &FileIdentity::inode)
         .def_readonly(
             "mtime_ns", &FileIdentity::mtime_ns,
-            "Last change, ns since 1970. Two changes within a tick of the file system's clock have one.")
-        .def("__eq__", [](const FileIdentity& a, const FileIdentity& b) { return a == b; });
+            "Last change, ns since 1970. Two changes within a tick of the file system's clock have one.");
 
     py::class_<BlockBackend, std::shared_ptr<BlockBackend>>(module, "BlockBackend",
                                                             "What stands behind a disk.")

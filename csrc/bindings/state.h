@@ -18,7 +18,9 @@ struct SavedState {
     std::shared_ptr<const std::vector<u8>> bytes;
 };
 
-py::typing::List<py::tuple> records(const SavedState& saved);
+// (kind, name, value) of every record.
+using Records = py::typing::List<py::typing::Tuple<py::str, py::str, py::object>>;
+Records records(const SavedState& saved);
 // The bytes of any contiguous buffer, as long as it lives.
 std::span<const u8> view_of(const py::buffer& buffer);
 

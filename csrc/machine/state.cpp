@@ -87,6 +87,8 @@ std::vector<u8> Machine::save_state() {
     std::lock_guard lock(parts_->control);
     if (parts_->state == MachineState::stopped || parts_->state == MachineState::closed)
         throw StateError("the machine has ended: there is no state to go on from");
+    if (!parts_->board->host_devices.empty())
+        throw StateError("the machine has a device written in Python, whose state nobody knows");
     state::SaveVisitor visitor;
     parts_->visit_machine(visitor);
     return visitor.finish();

@@ -1,14 +1,35 @@
 #include "riscv/block.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "base/bits.h"
 
 namespace wirt::riscv {
 
 namespace {
-constexpr std::size_t chunk_bytes = 256 * KiB;
-}
+// Memory comes in chunks as large as all before, within these bounds.
+constexpr std::size_t least_chunk = 16 * KiB, most_chunk = 256 * KiB;
+constexpr unsigned least_bucket_bits = 8, most_bucket_bits = 15;
+}  // namespace
 
-BlockCache::BlockCache() : buckets_(bucket_count, nullptr) {}
+BlockCache::BlockCache()
+    : buckets_(std::size_t{1} << least_bucket_bits, nullptr), bucket_shift_(64 - least_bucket_bits) {}
+
+void BlockCache::grow() {
+    --bucket_shift_;
+    const std::vector<Block*> old =
+        std::exchange(buckets_, std::vector<Block*>(2 * buckets_.size(), nullptr));
+    for (Block* block : old) {
+        while (block != nullptr) {
+            Block* const next = block->hash_next;
+            Block*& head = buckets_[bucket(block->physical)];
+            block->hash_next = head;
+            head = block;
+            block = next;
+        }
+    }
+}
 
 Block* BlockCache::find(u64 physical) const {
     for (Block* block = buckets_[bucket(physical)]; block != nullptr; block = block->hash_next) {
@@ -19,10 +40,11 @@ Block* BlockCache::find(u64 physical) const {
 
 Block* BlockCache::allocate(u64 physical, u32 slots) {
     const std::size_t size = align_up(sizeof(Block) + (slots + 1) * sizeof(Insn), 16);
-    if (chunks_.empty() || chunk_used_ + size > chunk_bytes) {
-        chunks_.push_back(std::make_unique_for_overwrite<u8[]>(chunk_bytes));
+    if (chunk_used_ + size > chunk_size_) {
+        chunk_size_ = std::clamp(bytes_, least_chunk, most_chunk);
+        chunks_.push_back(std::make_unique_for_overwrite<u8[]>(chunk_size_));
         chunk_used_ = 0;
-        bytes_ += chunk_bytes;
+        bytes_ += chunk_size_;
     }
     Block* block = reinterpret_cast<Block*>(chunks_.back().get() + chunk_used_);
     chunk_used_ += size;
@@ -34,6 +56,7 @@ Block* BlockCache::allocate(u64 physical, u32 slots) {
 }
 
 void BlockCache::insert(Block* block, u32 generation) {
+    if (++blocks_ > buckets_.size() && bucket_shift_ > 64 - most_bucket_bits) grow();
     Block*& head = buckets_[bucket(block->physical)];
     block->hash_next = head;
     head = block;
@@ -57,6 +80,7 @@ void BlockCache::drop_page(u64 page) {
         while (*link != block) link = &(*link)->hash_next;
         *link = block->hash_next;
         ++dropped;
+        --blocks_;
     }
     pages_.erase(at);
 }
@@ -68,8 +92,9 @@ void BlockCache::clear() {
     std::fill(buckets_.begin(), buckets_.end(), nullptr);
     pages_.clear();
     chunks_.clear();
-    chunk_used_ = 0;
+    chunk_used_ = chunk_size_ = 0;
     bytes_ = 0;
+    blocks_ = 0;
 }
 
 }  // namespace wirt::riscv

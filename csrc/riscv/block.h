@@ -78,13 +78,18 @@ class BlockCache {
         u32 generation;
         Block* first;
     };
-    static constexpr std::size_t bucket_count = std::size_t{1} << 15;
-    static std::size_t bucket(u64 physical) { return ((physical >> 1) * 0x9e3779b97f4a7c15u) >> (64 - 15); }
+    // A hash table that grows with the code: thousands of clones that hardly run have one each.
+    std::size_t bucket(u64 physical) const {
+        return ((physical >> 1) * 0x9e3779b97f4a7c15u) >> bucket_shift_;
+    }
+    void grow();
 
     std::vector<Block*> buckets_;
+    unsigned bucket_shift_;
+    std::size_t blocks_ = 0;
     std::unordered_map<u64, PageCode> pages_;  // by physical page number
     std::vector<std::unique_ptr<u8[]>> chunks_;
-    std::size_t chunk_used_ = 0;
+    std::size_t chunk_used_ = 0, chunk_size_ = 0;  // of the last chunk
     std::size_t bytes_ = 0;
 };
 

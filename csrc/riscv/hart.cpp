@@ -268,7 +268,7 @@ void Hart::visit_state(StateVisitor& v) {
     if (v.loading()) {
         update_float_mode();
         // Decoded code stays: what of it does not fit the memory any more, the pages' generations say.
-        flush_all();
+        drop_spaces();
         at_block_ = nullptr;
         select_translation();
     }

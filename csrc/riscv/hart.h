@@ -207,6 +207,7 @@ class Hart {
     TranslationSpace& space_for(u64 satp);
     Privilege data_privilege() const;
     void flush_all();
+    void drop_spaces();  // and the memory of what was translated; select_translation() comes next
     void flush_range(u64 start, u64 size, std::optional<u16> asid);
     void drop_store_entries(u64 ram_page);
     void drop_store_entries_of_code();

@@ -273,6 +273,11 @@ void Hart::flush_all() {
     for (TranslationSpace& space : spaces_) space.flush();
 }
 
+void Hart::drop_spaces() {
+    for (TranslationSpace& space : spaces_) space = {};
+    spaces_[0].valid = true;
+}
+
 void Hart::flush_range(u64 start, u64 size, std::optional<u16> asid) {
     // Beyond this many pages looking each of them up costs more than refilling.
     constexpr u64 most_pages = 32;

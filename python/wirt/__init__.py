@@ -35,6 +35,7 @@ from wirt.machine import Machine
 from wirt.net import EndPoint, Port, Switch
 
 if TYPE_CHECKING:
+    from wirt.clones import Pool
     from wirt.snapshot import Snapshot
     from wirt.stats import Stats
 
@@ -53,6 +54,7 @@ __all__ = [
     "MachineState",
     "Match",
     "NetworkError",
+    "Pool",
     "Port",
     "Privilege",
     "PullError",
@@ -80,4 +82,8 @@ def __getattr__(name: str) -> object:
         from wirt.stats import Stats
 
         return Stats
+    if name == "Pool":
+        from wirt.clones import Pool
+
+        return Pool
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -55,6 +55,11 @@ class Console:
         self._read_to = 0  # absolute position behind `_pending`
         self._pending = b""  # read from the guest, not yet consumed
 
+    def _rewind(self) -> None:
+        """The machine went back: what is printed from here on is new."""
+        self._read_to = self._core.written
+        self._pending = b""
+
     @property
     def name(self) -> str:
         """Which console it is."""

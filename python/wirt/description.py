@@ -194,21 +194,20 @@ def build(
     for port, wanted_net in zip(ports, wanted_nets, strict=True):
         _become(port, wanted_net)
     cold_disks, cold_nets = len(description["disks"]), len(description["nets"])
-    # Devices that were plugged in are plugged in again before any state is loaded.
-    plugged = description["plugged"]
-    origin = _core.Origin(memory, None if plugged else state, dtb)
-    machine = Machine._from_origin(description["options"], origin, disks[:cold_disks], ports[:cold_nets])
-    try:
-        more: dict[str, list[Any]] = {"disk": list(disks[cold_disks:]), "net": ports[cold_nets:]}
-        for device in plugged:
-            kind = "disk" if device["disk"] is not None else "net"
-            machine._attach(more[kind].pop(0), device["slot"], device["name"])
-        if plugged and state is not None:
-            _core.load_state(machine._core, state)
-    except BaseException:
-        machine.close()
-        raise
-    return machine
+    more: dict[str, list[Any]] = {"disk": list(disks[cold_disks:]), "net": ports[cold_nets:]}
+    plugged = [
+        (device["name"], device["slot"], more["disk" if device["disk"] is not None else "net"].pop(0))
+        for device in description["plugged"]
+    ]
+    # Devices that were plugged in are there again before any state is loaded.
+    return Machine._from_origin(
+        description["options"],
+        _core.Origin(memory, None if plugged else state, dtb),
+        disks[:cold_disks],
+        ports[:cold_nets],
+        plugged=plugged,
+        state=state if plugged else None,
+    )
 
 
 def _describe_disk(disk: Disk) -> DiskDescription:

@@ -58,6 +58,7 @@ class Disk:
 
         self._configure(opener, bus, serial, queues, ephemeral=ephemeral, volatile_cache=volatile_cache)
         self._keep = False
+        self._renewable = ephemeral
 
     @classmethod
     def memory(cls, size: int | str, bus: Bus = "virtio", *, serial: str = "", queues: int = 1) -> Disk:
@@ -73,6 +74,7 @@ class Disk:
         count = parse_size(size, "disk size")
         disk._configure(lambda: _core.memory_disk(count), bus, serial, queues)
         disk._keep = True
+        disk._renewable = False
         return disk
 
     @classmethod
@@ -85,9 +87,8 @@ class Disk:
         queues: int,
         ephemeral: bool,
         volatile_cache: bool,
-        keep: bool,
     ) -> Disk:
-        """A disk that stands on what `opener` gives, or with `keep` on what it gave first."""
+        """A disk that stands on what `opener` gives, which is the same content each time."""
         disk = cls.__new__(cls)
         disk._configure(
             lambda: _core.VolatileCache(opener()) if volatile_cache else opener(),
@@ -97,7 +98,8 @@ class Disk:
             ephemeral=ephemeral,
             volatile_cache=volatile_cache,
         )
-        disk._keep = keep
+        disk._keep = False
+        disk._renewable = True
         return disk
 
     def _configure(
@@ -113,9 +115,9 @@ class Disk:
         if bus not in _BUSES:
             raise ConfigError(f"disk bus {bus!r}: is none of {', '.join(_BUSES)}")
         self._opener = opener
-        self._base: _core.BlockBackend | None = None
-        self._backend: _core.TrackedDisk | None = None
         # Opened at once, so that a mistake is heard here and not when a machine is built.
+        self._backend: _core.TrackedDisk | None = None
+        self._cache: _core.VolatileCache | None = None
         self._opened()
         self._queues = queues
         self._ephemeral = ephemeral
@@ -123,6 +125,27 @@ class Disk:
         self._user: object | None = None
         self.bus = bus
         self.serial = serial
+
+    @classmethod
+    def _on_view(cls, disk: Disk, view: _core.DiskView) -> Disk:
+        """A clone's disk: the content of another one at a moment, and what is written since in memory."""
+        return cls._of(
+            lambda: view if disk.read_only else _core.overlay(view),
+            disk.bus,
+            serial=disk.serial,
+            queues=disk._queues,
+            ephemeral=not disk.read_only,
+            volatile_cache=False,
+        )
+
+    def _view(self) -> _core.DiskView:
+        """The disk as it is now, whatever is written later."""
+        return self._opened().view()
+
+    def _renew(self) -> _core.BlockBackend:
+        """Back to what it was when it was opened, for a machine that goes back to where it began."""
+        self._backend = None
+        return self._opened()
 
     def _attach(self, user: object, virtio: _core.VirtioTransport) -> _core.DiskConfig:
         """The core's configuration of it for a machine, which has it for itself until it detaches it."""
@@ -137,13 +160,14 @@ class Disk:
         """The machine is closed: the file can be, too."""
         if self._user is user:
             self._user = None
-            self.close()
+            if not self._keep:
+                self._backend = self._cache = None
 
     def _opened(self) -> _core.TrackedDisk:
         if self._backend is None:
-            self._base = self._opener()
-            # All changes come through it, so that a snapshot can look at the disk as it was.
-            self._backend = _core.TrackedDisk(self._base)
+            base = self._opener()
+            self._cache = base if isinstance(base, _core.VolatileCache) else None
+            self._backend = _core.TrackedDisk(base)
         return self._backend
 
     @property
@@ -184,20 +208,17 @@ class Disk:
             ConfigError: it has no such cache.
         """
         backend = self._opened()
-        if not isinstance(self._base, _core.VolatileCache):
+        if self._cache is None:
             raise ConfigError(f"{backend.describe()}: keeps what it is given; open it with volatile_cache=True")
-        lost = self._base.lose_power(seed)
+        lost = self._cache.lose_power(seed)
         if self._user is None:
-            self._drop()
+            self._backend = self._cache = None
         return lost
 
     def close(self) -> None:
         """Closes the file, unless a machine has it; it is opened again when it is needed."""
         if self._user is None and not self._keep:
-            self._drop()
-
-    def _drop(self) -> None:
-        self._backend = self._base = None
+            self._backend = self._cache = None
 
     def __repr__(self) -> str:
         return f"<wirt.Disk {self._opened().describe()} on {self.bus}>"

@@ -14,7 +14,7 @@ from wirt.configuration import Options, core_configuration, natural
 from wirt.console import Console
 from wirt.device import Device
 from wirt.disk import Disk
-from wirt.errors import ConfigError, ImageError
+from wirt.errors import ConfigError, ImageError, StateError
 from wirt.net import Port
 from wirt.sizes import parse_size
 
@@ -125,13 +125,38 @@ class Machine:
 
     @classmethod
     def _from_origin(
-        cls, options: Options, origin: _core.Origin, disks: Sequence[Disk], nets: Sequence[Port]
+        cls,
+        options: Options,
+        origin: _core.Origin,
+        disks: Sequence[Disk],
+        nets: Sequence[Port],
+        *,
+        plugged: Sequence[tuple[str, int, Disk | Port]] = (),
+        state: _core.SavedState | None = None,
     ) -> Machine:
-        """A machine that begins with the state of another one, paused, or with none yet: see ``_core.Origin``."""
+        """A machine that begins with the state of another one, paused.
+
+        Args:
+            options: the other's.
+            origin: its memory, and its state unless that comes later.
+            disks: in place of the other's that it was built with.
+            nets: likewise.
+            plugged: name, slot and device of what had been attached to it. Such a machine's state comes later.
+            state: what is loaded once all of that is there.
+        """
         machine = cls.__new__(cls)
         config = core_configuration(options)
         config.origin = origin
         machine._build(options, config, disks, nets)
+        try:
+            for name, slot, device in plugged:
+                machine._plug(device, slot, name)
+            if state is not None:
+                _core.load_state(machine._core, state)
+            machine._plugged_at_origin = list(machine._plugged)
+        except BaseException:
+            machine.close()
+            raise
         return machine
 
     def _build(
@@ -161,6 +186,7 @@ class Machine:
         self._plugged: dict[str, Disk | Port] = {}
         self._mapped: list[str] = []  # names of devices in Python
         self._begun_elsewhere = False  # restored, and not run since
+        self._plugged_at_origin: list[str] = []
         self._vnc_servers: list[VncServer] = []
         _open.add(self)
 
@@ -210,6 +236,71 @@ class Machine:
             Exception: whatever a Python device raised.
         """
         return self._reraising(lambda: self._core.wait(-1.0 if timeout is None else max(timeout, 0.0)))
+
+    def fork(
+        self,
+        count: int = 1,
+        *,
+        start: bool | None = None,
+        nets: Callable[[int, Port], Port] | None = None,
+        clock: Literal["continue", "jump"] = "continue",
+        identity: bool = True,
+    ) -> list[Machine]:
+        """Copies of this machine as it is now, in this process, which share its memory until they write to it.
+
+        It is paused for the moment if it runs. A copy's disks begin as this machine's are now; what it writes to them
+        is kept in memory and dropped when it is closed. Devices written in Python are not copied.
+
+        Args:
+            count: how many.
+            start: whether they run; by default if this machine does.
+            nets: gives each copy's NICs their ports: called with the copy's number and a port of this machine. A port
+                with another MAC address is taken up when the guest's driver next resets its NIC. By default each NIC
+                is on a switch of its own, with the address it had.
+            clock: the wall clock of a copy is this machine's (``"continue"``) or jumps to the host's time when it
+                begins (``"jump"``). Later pauses stop it, as those of any machine.
+            identity: each copy gets a generation ID and entropy of its own, and its guest is told (vmgenid), so that
+                no two make the same keys. Without it the copies are equal to the bit.
+
+        Returns:
+            The copies, paused unless they were started. Each is the caller's to close.
+
+        Raises:
+            StateError: the machine has ended, or has a device written in Python.
+            ConfigError: ``count`` is not positive, a port does not fit, or the host has no memory left.
+        """
+        from wirt.clones import fork
+
+        return fork(self, count, start=start, nets=nets, clock=clock, identity=identity)
+
+    def reset(self) -> int:
+        """Back to where this machine began: a copy to its fork, a restored one to its snapshot. It is paused then.
+
+        Only what was written since is undone. Disks go back, too; their content is that of the moment of the fork.
+
+        Returns:
+            How many pages of memory were put back.
+
+        Raises:
+            StateError: it runs, is closed, or did not begin from another machine's state; it has got devices since;
+                or a disk is written to its file.
+        """
+        if list(self._plugged) != self._plugged_at_origin:
+            raise StateError("devices were attached or detached since it began: put them back first")
+        for disk in self._disks:
+            if not (disk.read_only or disk._renewable):
+                raise StateError(f"{disk!r}: what the guest wrote cannot be undone; use an ephemeral disk")
+        pages = _core.reset(self._core)
+        plugged = set(self._plugged.values())
+        for number, disk in enumerate(disk for disk in self._disks if disk not in plugged):
+            if disk._renewable:
+                _core.replace_disk(self._core, str(number), disk._renew())
+        for name, device in self._plugged.items():
+            if isinstance(device, Disk) and device._renewable:
+                _core.replace_disk(self._core, name, device._renew())
+        for console in self._consoles.values():
+            console._rewind()
+        return pages
 
     def step(self, count: int = 1, *, hart: int = 0) -> None:
         """Executes instructions of one hart alone; the machine is paused afterwards."""
@@ -439,14 +530,13 @@ class Machine:
         where = None if slot is None else natural(slot, "slot")
         if where is not None and where > 31:
             raise ConfigError(f"slot {slot}: a PCI bus has 0 to 31")
-        return self._attach(device, where)
+        return self._plug(device, where)
 
-    def _attach(self, device: Disk | Port, where: int | None, named: str = "") -> str:
-        """As :meth:`attach`; `named` is the name that the device had in the machine whose state will be loaded."""
+    def _plug(self, device: Disk | Port, where: int | None, name: str = "") -> str:
         if isinstance(device, Disk):
             configuration = device._attach(self._token, _core.VirtioTransport.pci)
             try:
-                name = self._core.plug_disk(configuration, where, named)
+                name = self._core.plug_disk(configuration, where, name)
             except BaseException:
                 if device not in self._disks:
                     device._detach(self._token)
@@ -454,7 +544,7 @@ class Machine:
             self._disks.append(device)
         else:
             net = _port(device, ())
-            name = self._core.plug_net(net._configuration(_core.VirtioTransport.pci), where, named)
+            name = self._core.plug_net(net._configuration(_core.VirtioTransport.pci), where, name)
             net._taken = True
         self._plugged[name] = device
         return name

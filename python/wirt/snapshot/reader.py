@@ -151,14 +151,13 @@ def _included_disk(link: Link, stored: manifest.IncludedDisk, disk: DiskDescript
                                 "it was damaged")  # fmt: skip
     finally:
         os.close(file)
-    path = str(link.path / stored["file"])
+    content = _core.open_disk(str(link.path / stored["file"]), True, False)
     # What the guest writes stays in memory: the snapshot remains what it is.
     return Disk._of(
-        lambda: _core.open_disk(path, disk["read_only"], not disk["read_only"]),
+        lambda: content if disk["read_only"] else _core.overlay(content),
         disk["bus"],
         serial=disk["serial"],
         queues=disk["queues"],
         ephemeral=disk["ephemeral"],
         volatile_cache=disk["volatile_cache"],
-        keep=True,
     )
