@@ -90,17 +90,22 @@ void ConsolePort::set_history_limit(std::size_t bytes) {
 // The history of output belongs to the host's end and is not the guest's state; how much was written is, so
 // that positions go on where they were.
 void ConsolePort::visit_state(StateVisitor& v) {
-    std::lock_guard lock(mutex_);
-    v.section("console-port/" + name_, 1);
-    u64 written = dropped_ + output_.size();
-    v.field("written", written);
-    std::vector<u8> input(input_.begin(), input_.end());
-    v.blob("input", input, stored_input_limit);
-    if (v.loading()) {
+    std::function<void()> listener;
+    {
+        std::lock_guard lock(mutex_);
+        v.section("console-port/" + name_, 1);
+        u64 written = dropped_ + output_.size();
+        v.field("written", written);
+        std::vector<u8> input(input_.begin(), input_.end());
+        v.blob("input", input, stored_input_limit);
+        if (!v.loading()) return;
         input_.assign(input.begin(), input.end());
         output_.clear();
         dropped_ = written;
+        if (!input_.empty()) listener = listener_;
     }
+    // It may have come while the state was saved, after its device was.
+    if (listener) listener();
 }
 
 }  // namespace wirt::devices

@@ -57,7 +57,7 @@ void InputPort::on_input(std::function<void()> listener) {
 
 void InputPort::visit_state(StateVisitor& v) {
     v.section("input-port/" + name_, 1);
-    std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
     std::vector<u8> waiting(events_.size() * event_bytes);
     for (std::size_t i = 0; i < events_.size(); ++i) {
         u8* at = waiting.data() + i * event_bytes;
@@ -73,6 +73,10 @@ void InputPort::visit_state(StateVisitor& v) {
         const u8* from = waiting.data() + at;
         events_.push_back({load_le<u16>(from), load_le<u16>(from + 2), load_le<u32>(from + 4)});
     }
+    // It may have come while the state was saved, after its device was.
+    const std::function<void()> listener = events_.empty() ? nullptr : listener_;
+    lock.unlock();
+    if (listener) listener();
 }
 
 }  // namespace wirt::devices

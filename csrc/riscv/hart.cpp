@@ -226,6 +226,27 @@ bool Hart::breakpoint_near(u64 address) const {
 // ---------------------------------------------------------------- state
 
 void Hart::visit_state(StateVisitor& v) {
+    try {
+        visit_registers(v);
+        if (v.loading()) require_legal_state();
+    } catch (...) {
+        // A hart must not stand with what no guest could have brought about.
+        if (v.loading()) {
+            reset(ram_.base(), Privilege::machine);
+            cycles_ = exceptions_ = 0;
+        }
+        throw;
+    }
+    if (!v.loading()) return;
+    update_float_mode();
+    update_virtual_interrupts();
+    // Decoded code stays: what of it does not fit the memory any more, the pages' generations say.
+    drop_spaces();
+    at_block_ = nullptr;
+    select_translation();
+}
+
+void Hart::visit_registers(StateVisitor& v) {
     v.section("hart" + std::to_string(id_), 1);
     for (unsigned i = 1; i < 32; ++i) v.field("x" + std::to_string(i), x_[i]);
     for (unsigned i = 0; i < 32; ++i) v.field("f" + std::to_string(i), f_[i]);
@@ -265,13 +286,6 @@ void Hart::visit_state(StateVisitor& v) {
     v.field("pmpcfg", pmpcfg_);
     v.field("pmpaddr", pmpaddr_);
     if (machine_file_ != nullptr) visit_aia_state(v);
-    if (v.loading()) {
-        update_float_mode();
-        // Decoded code stays: what of it does not fit the memory any more, the pages' generations say.
-        drop_spaces();
-        at_block_ = nullptr;
-        select_translation();
-    }
 }
 
 }  // namespace wirt::riscv

@@ -236,6 +236,7 @@ class Hart {
     void write_mstatus(u64 value, u64 mask);
     u64 mip();
     void update_float_mode();
+    void require_legal_state() const;
 
     // aia.cpp
     static bool reaches_interrupt_file(u16 number);
@@ -252,6 +253,9 @@ class Hart {
     u32 priority_number(Interrupt which, Privilege level) const;
     u64 topi(Privilege level);
     void visit_aia_state(StateVisitor& v);
+
+    // hart.cpp
+    void visit_registers(StateVisitor& v);
 
     // trap.cpp
     struct TopInterrupt {
@@ -323,7 +327,6 @@ class Hart {
     u64 cycle_offset_ = 0, instret_offset_ = 0;
     u8 pmpcfg_[16] = {};
     u64 pmpaddr_[16] = {};
-    bool pmp_active_ = false;
 
     const unsigned id_;
     memory::AddressSpace& bus_;
