@@ -7,7 +7,7 @@ import collections.abc
 import enum
 import typing
 import typing_extensions
-__all__: list[str] = ['BarDescription', 'BlockBackend', 'Bus', 'Console', 'ControlRegisters', 'DeviceInfo', 'DiskBus', 'DiskConfig', 'DiskView', 'Display', 'DisplayKind', 'Dma', 'EndPoint', 'ExitCount', 'FileIdentity', 'FloatRegisters', 'Hart', 'HartStats', 'Image', 'Input', 'Instruction', 'InstructionInfo', 'IntegerRegisters', 'InterruptControllers', 'InterruptLine', 'Iommu', 'IommuBench', 'IommuKind', 'Machine', 'MachineConfig', 'MachineIommu', 'MachineState', 'Mark', 'Memory', 'NetConfig', 'NicModel', 'Picture', 'Port', 'PortStats', 'Privilege', 'QueueDescription', 'Region', 'Register', 'StopInfo', 'StopReason', 'Switch', 'TrackedDisk', 'VirtioTransport', 'VolatileCache', 'csrs', 'disassemble', 'display', 'dma', 'float_register_names', 'instructions', 'interrupt_line', 'iommu', 'keyboard', 'map_device', 'memory_disk', 'open_disk', 'overlay', 'register_names', 'tablet']
+__all__: list[str] = ['BarDescription', 'BlockBackend', 'Bus', 'Console', 'ControlRegisters', 'DeviceInfo', 'DirtyLog', 'DiskBus', 'DiskConfig', 'DiskView', 'Display', 'DisplayKind', 'Dma', 'EndPoint', 'ExitCount', 'FileIdentity', 'FloatRegisters', 'Hart', 'HartStats', 'Image', 'Input', 'Instruction', 'InstructionInfo', 'IntegerRegisters', 'InterruptControllers', 'InterruptLine', 'Iommu', 'IommuBench', 'IommuKind', 'Machine', 'MachineConfig', 'MachineIommu', 'MachineState', 'Mark', 'Memory', 'NetConfig', 'NicModel', 'Origin', 'PageCapture', 'PageSet', 'Picture', 'Port', 'PortStats', 'Privilege', 'QueueDescription', 'RamPoint', 'Region', 'Register', 'SavedState', 'StopInfo', 'StopReason', 'Switch', 'TrackedDisk', 'VirtioTransport', 'VolatileCache', 'begin_capture', 'csrs', 'dirty_count', 'disassemble', 'display', 'dma', 'float_register_names', 'freeze', 'instructions', 'interrupt_line', 'iommu', 'keyboard', 'load_state', 'map_device', 'memory_disk', 'open_disk', 'overlay', 'register_names', 'replace_disk', 'reset', 'save_state', 'settle_memory', 'start_log', 'state_sections', 'stop_log', 'tablet', 'take_dirty']
 class InstructionInfo:
     """
     One instruction of the tables that the hart executes.
@@ -720,6 +720,137 @@ class Hart:
         """
         Integer registers.
         """
+class DirtyLog(enum.Enum):
+    """
+    Who wants to know which pages were written.
+    """
+    migration = ...
+    point = ...
+    replay = ...
+    snapshot = ...
+class PageSet:
+    """
+    A set of pages of guest RAM, numbered from 0.
+    """
+    @staticmethod
+    def of_file(fd: typing.SupportsIndex, size: typing.SupportsIndex) -> PageSet:
+        """
+        The pages of a file's first `size` bytes that hold anything but zeroes.
+        """
+    def __bool__(self) -> bool:
+        ...
+    def __contains__(self, arg0: typing.SupportsIndex) -> bool:
+        ...
+    def __iand__(self, arg0: PageSet) -> PageSet:
+        ...
+    def __init__(self, pages: typing.SupportsIndex) -> None:
+        """
+        Empty; for a memory of so many pages.
+        """
+    def __ior__(self, arg0: PageSet) -> PageSet:
+        ...
+    def __isub__(self, arg0: PageSet) -> PageSet:
+        ...
+    def __len__(self) -> int:
+        ...
+    def copy(self) -> PageSet:
+        ...
+    def equals(self, other: PageSet) -> bool:
+        ...
+    def insert(self, page: typing.SupportsIndex) -> None:
+        ...
+    def insert_all(self) -> None:
+        ...
+    def insert_numbers(self, numbers: typing_extensions.Buffer) -> None:
+        """
+        As numbers() gives them, in any order. Raises SnapshotError for pages that are not.
+        """
+    def numbers(self) -> bytes:
+        """
+        The pages in order, eight bytes each, little-endian.
+        """
+    def remove(self, page: typing.SupportsIndex) -> None:
+        ...
+    def remove_numbers(self, numbers: typing_extensions.Buffer) -> None:
+        ...
+    def runs(self) -> list[tuple[int, int]]:
+        """
+        (first page, count) of every run, in order.
+        """
+    def take(self, most: typing.SupportsIndex) -> bytes:
+        """
+        Takes at most so many pages out of the set: their numbers, eight bytes each.
+        """
+    @property
+    def pages(self) -> int:
+        """
+        How many pages the memory has.
+        """
+class RamPoint:
+    """
+    The content of guest RAM at one moment, shared copy-on-write.
+    """
+    @staticmethod
+    def of_file(fd: typing.SupportsIndex, size: typing.SupportsIndex) -> RamPoint:
+        """
+        A file's first `size` bytes. Nobody may write to it while it is in use.
+        """
+    def page(self, page: typing.SupportsIndex) -> bytes:
+        ...
+    def with_pages(self, pages: typing_extensions.Buffer, content: typing_extensions.Buffer) -> RamPoint:
+        """
+        The same, but for some pages; given in ascending order.
+        """
+    @property
+    def delta_pages(self) -> int:
+        """
+        Pages that each clone gets a copy of.
+        """
+    @property
+    def size(self) -> int:
+        """
+        Bytes.
+        """
+class SavedState:
+    """
+    All state of a machine but its memory.
+    """
+    def __bytes__(self) -> bytes:
+        ...
+    def __init__(self, data: typing_extensions.Buffer) -> None:
+        ...
+    def __len__(self) -> int:
+        ...
+    def records(self) -> list[tuple[str, str, typing.Any]]:
+        """
+        (kind, name, value) of everything: `section` with its version, `integer`, `bytes` and `blob`. Raises SnapshotError where it is broken.
+        """
+class Origin:
+    """
+    What a machine begins with in place of images.
+    """
+    def __init__(self, memory: RamPoint | None, state: SavedState | None, dtb: bytes) -> None:
+        ...
+class PageCapture:
+    """
+    Pages as they were at one moment, read while the guest goes on writing them.
+    """
+    def close(self) -> None:
+        """
+        The guest's writes cost nothing any more; idempotent.
+        """
+    def read(self, most: typing.SupportsIndex) -> tuple[int, bytes, bytes]:
+        """
+        The next pages: how many (0: all were read), and of those that are not all zeroes the numbers, eight bytes each and in no order, and the content.
+        """
+    @property
+    def preserved(self) -> int:
+        """
+        Pages that the guest wrote before they were read.
+        """
+    @property
+    def remaining(self) -> int:
+        ...
 class DiskBus(enum.Enum):
     """
     Which controller a disk hangs on.
@@ -793,6 +924,7 @@ class MachineConfig:
     interrupts: InterruptControllers
     iommu: IommuKind
     kernel: Image
+    origin: Origin | None
     packed_rings: bool
     rng: bool
     virtio: VirtioTransport
@@ -912,15 +1044,19 @@ class Machine:
         """
         (section.field, value) of all integer state.
         """
+    def new_generation(self) -> None:
+        """
+        Gives the guest a new VM generation ID, and tells it: it goes on from a copy.
+        """
     def pause(self) -> None:
         """
         running -> paused.
         """
-    def plug_disk(self, disk: DiskConfig, slot: typing.SupportsIndex | None) -> str:
+    def plug_disk(self, disk: DiskConfig, slot: typing.SupportsIndex | None, name: str = '') -> str:
         """
         Plugs a disk in and gives the device's name.
         """
-    def plug_net(self, net: NetConfig, slot: typing.SupportsIndex | None) -> str:
+    def plug_net(self, net: NetConfig, slot: typing.SupportsIndex | None, name: str = '') -> str:
         """
         Plugs a NIC in and gives the device's name.
         """
@@ -930,6 +1066,10 @@ class Machine:
         """
     def remove_breakpoint(self, address: typing.SupportsIndex) -> None:
         ...
+    def reseed(self, seed: typing.SupportsIndex) -> None:
+        """
+        Deterministic machines: the guest's entropy begins anew.
+        """
     def resume(self) -> None:
         """
         paused -> running.
@@ -939,6 +1079,14 @@ class Machine:
     def sbi_calls(self) -> list[tuple[str, int]]:
         """
         Calls by SBI extension.
+        """
+    def set_wall_clock(self, ns_since_1970: typing.SupportsIndex) -> None:
+        """
+        The guest's wall clock jumps.
+        """
+    def slot_of(self, name: str) -> int:
+        """
+        Where a device is that was plugged in.
         """
     def start(self) -> None:
         """
@@ -1138,9 +1286,17 @@ class Input:
         """
         The LEDs that the guest has switched on: bit n is LED n.
         """
+def begin_capture(machine: Machine, pages: PageSet | None) -> PageCapture:
+    """
+    Its memory as it is now (None: all pages).
+    """
 def csrs() -> list[tuple[str, int]]:
     """
     (name, number) of the control and status registers that have a name.
+    """
+def dirty_count(machine: Machine, log: DirtyLog) -> int:
+    """
+    How many pages the log has.
     """
 def disassemble(raw: typing.SupportsIndex, pc: typing.SupportsIndex = 0) -> str:
     """
@@ -1156,6 +1312,10 @@ def float_register_names() -> list[str]:
     """
     ABI names of f0 to f31.
     """
+def freeze(machine: Machine, clones: typing.SupportsIndex) -> RamPoint:
+    """
+    Its memory as a point from which so many clones begin.
+    """
 def instructions() -> list[InstructionInfo]:
     """
     All instructions, the 32-bit ones first.
@@ -1169,6 +1329,10 @@ def iommu(machine: Machine) -> MachineIommu:
 def keyboard(machine: Machine) -> Input | None:
     """
     The keyboard of a machine, if it has one.
+    """
+def load_state(machine: Machine, state: SavedState) -> None:
+    """
+    Into a machine that was made for it; it is paused then.
     """
 def map_device(machine: Machine, base: typing.SupportsIndex, size: typing.SupportsIndex, name: str, device: typing.Any) -> None:
     """
@@ -1190,7 +1354,39 @@ def register_names() -> list[str]:
     """
     ABI names of x0 to x31.
     """
+def replace_disk(machine: Machine, which: str, backend: BlockBackend) -> None:
+    """
+    Another content behind a disk, of the same size; while it does not run.
+    """
+def reset(machine: Machine) -> int:
+    """
+    Back to what it began with; how many pages had to be put back.
+    """
+def save_state(machine: Machine) -> SavedState:
+    """
+    All but its memory; while it does not run.
+    """
+def settle_memory(machine: Machine) -> None:
+    """
+    Where a buffer over its memory was given out, all pages count as written: nobody saw which were.
+    """
+def start_log(machine: Machine, log: DirtyLog) -> None:
+    """
+    Counts pages that are written from here on.
+    """
+def state_sections(state: SavedState) -> list[tuple[str, int, int, int]]:
+    """
+    (name, version, offset, size) of each section. Raises SnapshotError where it is broken.
+    """
+def stop_log(machine: Machine, log: DirtyLog) -> None:
+    """
+    Counts no more.
+    """
 def tablet(machine: Machine) -> Input | None:
     """
     The tablet of a machine, if it has one.
+    """
+def take_dirty(machine: Machine, log: DirtyLog) -> PageSet:
+    """
+    The pages written since the last call; what is written later is counted again.
     """

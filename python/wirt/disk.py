@@ -129,12 +129,13 @@ class Disk:
     @classmethod
     def _on_view(cls, disk: Disk, view: _core.DiskView) -> Disk:
         """A clone's disk: the content of another one at a moment, and what is written since in memory."""
+        read_only = disk.read_only
         return cls._of(
-            lambda: view if disk.read_only else _core.overlay(view),
+            lambda: view if read_only else _core.overlay(view),
             disk.bus,
             serial=disk.serial,
             queues=disk._queues,
-            ephemeral=not disk.read_only,
+            ephemeral=not read_only,
             volatile_cache=False,
         )
 

@@ -123,7 +123,9 @@ def test_the_wall_clock_goes_on_or_jumps() -> None:
         vm.run_for(10)
         goes_on, jumps = vm.fork()[0], vm.fork(clock="jump")[0]
         rtc = 0x10_1000
-        seconds = {name: c.bus.read(rtc, 4) | c.bus.read(rtc + 4, 4) << 32 for name, c in (("on", goes_on), ("jump", jumps))}
+        seconds = {
+            name: c.bus.read(rtc, 4) | c.bus.read(rtc + 4, 4) << 32 for name, c in (("on", goes_on), ("jump", jumps))
+        }
         assert seconds["jump"] - seconds["on"] > 24 * 3600 * 10**9  # the deterministic calendar begins in January 2026
         close([goes_on, jumps])
         with pytest.raises(wirt.ConfigError, match="clock 'stop'"):

@@ -7,6 +7,7 @@ can be done with the directory itself. ``docs/snapshots.md`` describes format an
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from wirt.machine import Machine
     from wirt.snapshot.diff import Difference
 
-__all__ = ["Snapshot", "begin", "found_in"]
+__all__ = ["Snapshot", "begin", "found_in", "remove"]
 
 
 class Snapshot:
@@ -179,6 +180,40 @@ def found_in(directory: str | os.PathLike[str]) -> list[Snapshot | SnapshotError
         except SnapshotError as error:
             found.append(error)
     return found
+
+
+def remove(
+    path: str | os.PathLike[str], *, force: bool = False, leaving: Sequence[str | os.PathLike[str]] = ()
+) -> None:
+    """Removes a snapshot. Machines that were restored from it run on.
+
+    Args:
+        path: its directory.
+        force: also where another one in the same directory builds on it, or where its manifest is broken.
+        leaving: others that are going to be removed, and do not count.
+
+    Raises:
+        SnapshotError: it is none, or is needed.
+        StorageError: it cannot be removed.
+    """
+    import shutil
+
+    place = Path(os.path.abspath(path))  # noqa: PTH100 - a link is refused, not followed
+    if place.is_symlink() or not (place / manifest.NAME).is_file():
+        raise SnapshotError(f"{place}: is no snapshot")
+    if not force:
+        snapshot = Snapshot.open(place)
+        going = {os.path.abspath(other) for other in leaving}  # noqa: PTH100
+        for other in found_in(place.parent):
+            if isinstance(other, SnapshotError) or str(other.path) in going:
+                continue
+            parent = other.info["parent"]
+            if parent is not None and parent["id"] == snapshot.id:
+                raise SnapshotError(f"{other.path} builds on {place}: flatten that one first, or use force")
+    with files.storing(place):
+        # The manifest first: what is left of it if that is cut short does not look like a snapshot.
+        (place / manifest.NAME).unlink()
+        shutil.rmtree(place)
 
 
 def begin(

@@ -1,0 +1,96 @@
+"""Snapshots: how long a guest stands still, how long one takes, and how soon a restored machine runs.
+
+    python -m pytest benchmarks/bench_snapshot.py --benchmark-only
+
+The time to the first instruction is that of `Machine.restore` and one step of a hart, with the snapshot's files in the
+host's page cache. The guest is the embedded one, with as much memory filled as the name says; WIRT_BENCH_SNAPSHOT names
+a snapshot of a guest of your own, such as a booted Debian, that is measured as well.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import statistics
+
+import pytest
+
+import wirt
+from wirt.guest_image import guest_image
+
+RAM = 0x8000_0000
+
+
+def filled(memory: str, megabytes: int) -> wirt.Machine:
+    """A machine that waits for input, with random content from 16 MiB on."""
+    vm = wirt.Machine(guest_image(), cmdline="echo", memory=memory)
+    dma = vm.dma(0x20000)
+    source = random.Random(1)
+    for at in range(megabytes):
+        dma.write(RAM + ((16 + at) << 20), source.randbytes(1 << 20))
+    vm.start()
+    vm.console.expect("echo ready", timeout=120)
+    return vm
+
+
+@pytest.mark.parametrize(("memory", "megabytes"), [("256M", 64), ("4G", 64)], ids=["256MiB", "4GiB"])
+def bench_restore_to_the_first_instruction(benchmark, tmp_path, memory, megabytes):
+    with filled(memory, megabytes) as vm:
+        vm.snapshot(tmp_path / "s")
+
+    restore_and_step(benchmark, tmp_path / "s")
+
+
+def restore_and_step(benchmark, path):
+    machines: list[wirt.Machine] = []
+
+    def restore():
+        vm = wirt.Machine.restore(path)
+        vm.step()
+        machines.append(vm)
+
+    benchmark.pedantic(restore, teardown=lambda: machines.pop().close(), rounds=50, warmup_rounds=3)
+
+
+@pytest.mark.skipif("WIRT_BENCH_SNAPSHOT" not in os.environ, reason="WIRT_BENCH_SNAPSHOT names no snapshot")
+def bench_restore_yours(benchmark):
+    restore_and_step(benchmark, os.environ["WIRT_BENCH_SNAPSHOT"])
+
+
+@pytest.mark.parametrize("compress", [False, "zstd"])
+def bench_pause_of_a_1_gib_guest_under_load(benchmark, tmp_path, compress):
+    """`extra_info` has the pauses, in milliseconds; the measured time is that of the whole snapshot."""
+    pauses = []
+    with wirt.Machine(guest_image(), cmdline="cpu all cpu.passes=100000", memory="1G", cpus=2) as vm:
+        dma = vm.dma(0x20000)
+        source = random.Random(1)
+        for at in range(256):
+            dma.write(RAM + ((512 + at) << 20), source.randbytes(1 << 20))
+        vm.start()
+        vm.wait(1.0)
+
+        def take():
+            pauses.append(vm.snapshot(tmp_path / "s", compress=compress).paused * 1e3)
+
+        benchmark.pedantic(take, rounds=10, warmup_rounds=1)
+        assert vm.state == "running"
+    benchmark.extra_info["pause_ms"] = {
+        "median": statistics.median(pauses),
+        "least": min(pauses),
+        "most": max(pauses),
+    }
+
+
+def bench_incremental(benchmark, tmp_path):
+    """A thousand pages were written since the last one."""
+    with filled("256M", 64) as vm:
+        vm.snapshot(tmp_path / "0")
+        dma = vm.dma(0x20000)
+        numbers = iter(range(1, 1 << 30))
+
+        def setup():
+            number = next(numbers)
+            dma.write(RAM + (100 << 20), bytes([number % 255 + 1]) * (1000 * 4096))
+            return (tmp_path / str(number),), {}
+
+        benchmark.pedantic(lambda path: vm.snapshot(path, incremental=True), setup=setup, rounds=20)
