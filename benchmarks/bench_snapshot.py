@@ -61,7 +61,7 @@ def bench_restore_yours(benchmark):
 def bench_pause_of_a_1_gib_guest_under_load(benchmark, tmp_path, compress):
     """`extra_info` has the pauses, in milliseconds; the measured time is that of the whole snapshot."""
     pauses = []
-    with wirt.Machine(guest_image(), cmdline="cpu all cpu.passes=100000", memory="1G", cpus=2) as vm:
+    with wirt.Machine(guest_image(), cmdline="cpu cpu=all cpu.scale=1000000", memory="1G", cpus=2) as vm:
         dma = vm.dma(0x20000)
         source = random.Random(1)
         for at in range(256):

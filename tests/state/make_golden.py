@@ -15,7 +15,7 @@ from support.state_machines import machine, options
 
 GOLDEN = Path(__file__).parent / "golden"
 # Far enough for drivers to be up, and for something to be under way.
-INSTRUCTIONS = 1_500_000
+INSTRUCTIONS = 1_100_000
 
 
 def main() -> int:

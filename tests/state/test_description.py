@@ -69,7 +69,7 @@ def test_a_device_in_python_cannot_be_described() -> None:
 
     with wirt.Machine(firmware=SPIN, memory="16M") as vm:
         vm.map_device(0x5000_0000, 0x1000, Mine())
-        with pytest.raises(StateError, match="Mine.*written in Python"):
+        with pytest.raises(StateError, match=r"Mine.*written in Python"):
             description.describe(vm)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import tempfile
 from array import array
@@ -55,7 +56,7 @@ def test_runs_and_numbers(pages: set[int]) -> None:
     runs = whole.runs()
     assert {page for first, count in runs for page in range(first, first + count)} == pages
     # As few as can be, in order.
-    assert all(first + count < later for (first, count), (later, _) in zip(runs, runs[1:], strict=False))
+    assert all(first + count < later for (first, count), (later, _) in itertools.pairwise(runs))
     assert list(array("Q", whole.numbers())) == sorted(pages)
     taken = []
     copy = whole.copy()

@@ -22,7 +22,7 @@ class Template:
     def __init__(self, name: str) -> None:
         self.name = name
         with machine(name) as vm:
-            vm.run_for(1_200_000)
+            vm.run_for(1_100_000)
             self.described = description.parse(json.loads(json.dumps(description.describe(vm))))
             self.memory = _core.freeze(vm._core, 100)
             self.records = split(bytes(_core.save_state(vm._core)))
@@ -84,7 +84,7 @@ def test_every_section(name: str) -> None:
     """Each section gets random values a few times: refused, or saved again as it was loaded."""
     whole = template(name)
     source = random.Random(name)
-    accepted = {section: 0 for section in whole.sections}
+    accepted = dict.fromkeys(whole.sections, 0)
     for section, indices in whole.sections.items():
         for _ in range(4):
             records = list(whole.records)

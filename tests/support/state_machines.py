@@ -69,7 +69,7 @@ def current_schema() -> dict[str, dict[str, Any]]:
     sections: dict[str, dict[str, Any]] = {}
     for name in options():
         with machine(name) as vm:
-            for instructions in (0, 1_500_000):
+            for instructions in (0, 1_100_000):
                 if instructions:
                     vm.run_for(instructions)
                 fields: set[str] = set()
