@@ -48,7 +48,7 @@ def folder_fixture(chain: Path, tmp_path: Path) -> Path:
     return tmp_path / "chain"
 
 
-def refused(path: Path, match: str = "") -> None:
+def refused(path: Path, match: str | None = None) -> None:
     with pytest.raises(SnapshotError, match=match) as caught:
         wirt.Machine.restore(path, verify=True)
     assert str(caught.value)

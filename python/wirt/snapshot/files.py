@@ -55,10 +55,23 @@ class Draft:
             if os.path.lexists(place) and not _is_snapshot(place):
                 raise SnapshotError(f"{place}: something other than a snapshot is there; give another place")
             _remove_abandoned(place)
-            self.path = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=_SUFFIX, dir=place.parent))
-            self._directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
-        # Tells a draft that is being written from what a killed process has left.
-        fcntl.flock(self._directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            while not self._make():
+                pass
+
+    def _make(self) -> bool:
+        """Makes the directory, and locks it: that tells a draft from what a killed process has left."""
+        self.path = Path(tempfile.mkdtemp(prefix=f".{self.place.name}.", suffix=_SUFFIX, dir=self.place.parent))
+        try:
+            self._directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except BaseException:
+            self.path.rmdir()
+            raise
+        fcntl.flock(self._directory, fcntl.LOCK_EX)
+        if os.fstat(self._directory).st_nlink > 0:
+            return True
+        # Somebody else looked before it was locked, and has removed it.
+        os.close(self._directory)
+        return False
 
     def __enter__(self) -> Draft:
         return self
