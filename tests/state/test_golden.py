@@ -1,4 +1,4 @@
-"""Snapshots of each release are restored by this one, and their guests go on to a good end."""
+"""Snapshots of each release are restored by this one, and their guests go on to the end they had."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_it_goes_on(path: Path) -> None:
         assert (vm.state_hash() == expected["state_hash"]) == same
         vm.start()
         assert vm.wait(120)
-        assert vm.exit_code == expected["exit_code"] == 0
+        assert vm.exit_code == expected["exit_code"]
         assert vm.serial.tail == expected["output_after"]
         if same:
             assert vm.instructions == expected["instructions_at_end"]
