@@ -864,6 +864,33 @@ def hart() -> Seeds:
         yield f"sv{39 + 9 * levels}", start(1, translation, page=1) + bytes(content)
 
 
+def snapshot() -> Seeds:
+    """Patches to the states that the target's own machines have saved, and a few states by themselves."""
+    flip, assign, cut, swap, rename, resize = range(6)
+
+    def patch(kind: int, record: int, offset: int = 0, value: int = 0, width: int = 7) -> bytes:
+        return struct.pack("<BBHIQ", kind, width, record, offset, value)
+
+    for machine in range(4):
+        head = bytes([machine])
+        yield f"as_saved{machine}", head
+        # Every record once, in a few large steps: what a field must not be is for its device to say.
+        for first in range(0, 2048, 256):
+            for value in (1, 0xFF, 1 << 63 | 1):
+                yield (
+                    f"values{machine}_{first}_{value:x}",
+                    head + patch(flip, first) + patch(assign, first + 17 * (value % 13), 0, value),
+                )
+        yield f"cut{machine}", head + patch(cut, 40) + patch(cut, 700)
+        yield f"swap{machine}", head + patch(swap, 100, 101) + patch(swap, 300, 302)
+        yield f"rename{machine}", head + patch(rename, 60, 1, 1)
+        for record in range(0, 2048, 128):
+            yield f"resize{machine}_{record}", head + patch(resize, record, 7, 4000) + patch(resize, record + 1, 0, 1)
+    record = b"\x01\x07machine\x02\x00\x00\x00\x02\x06memory\x08" + (16 << 20).to_bytes(8, "little")
+    yield "state", b"\x80" + record + b"\x00"
+    yield "broken", b"\x80" + record + b"\x04\x01x\xff\xff\xff\xff"
+
+
 TARGETS: dict[str, Callable[[], Seeds]] = {
     "ahci": ahci,
     "display": display,
@@ -873,6 +900,7 @@ TARGETS: dict[str, Callable[[], Seeds]] = {
     "iommu": iommu,
     "pci_config": pci_config,
     "platform": platform,
+    "snapshot": snapshot,
     "virtqueue_packed": virtqueue_packed,
     "virtqueue_split": virtqueue_split,
 }

@@ -8,6 +8,7 @@
 #include "bindings/handle.h"
 #include "bindings/register.h"
 #include "bindings/state.h"
+#include "memory/nonzero_pages.h"
 #include "memory/page_capture.h"
 #include "memory/zero_page.h"
 #include "state/stream.h"
@@ -96,6 +97,22 @@ void register_page_sets(py::module_& module) {
                 return page_numbers(pages);
             },
             "The pages in order, eight bytes each, little-endian.")
+        .def(
+            "insert_numbers",
+            [](PageSet& set, const py::buffer& numbers) {
+                for (const u64 page : page_numbers(numbers, set.pages())) set.insert(page);
+            },
+            py::arg("numbers"),
+            "As numbers() gives them, in any order. Raises SnapshotError for pages that are not.")
+        .def(
+            "remove_numbers",
+            [](PageSet& set, const py::buffer& numbers) {
+                for (const u64 page : page_numbers(numbers, set.pages())) set.remove(page);
+            },
+            py::arg("numbers"))
+        .def_static("of_file", &memory::nonzero_pages, py::arg("fd"), py::arg("size"),
+                    py::call_guard<py::gil_scoped_release>(),
+                    "The pages of a file's first `size` bytes that hold anything but zeroes.")
         .def("copy", [](const PageSet& set) { return set; })
         .def("__ior__", [](PageSet& a, const PageSet& b) { return check_same(a, b), a |= b; })
         .def("__iand__", [](PageSet& a, const PageSet& b) { return check_same(a, b), a &= b; })
@@ -163,6 +180,25 @@ void register_points(py::module_& module) {
              "(kind, name, value) of everything: `section` with its version, `integer`, `bytes` and `blob`. "
              "Raises "
              "SnapshotError where it is broken.");
+
+    module.def(
+        "state_sections",
+        [](const SavedState& saved) {
+            std::vector<std::tuple<std::string, u64, u64, u64>> out;
+            state::RecordReader reader(*saved.bytes);
+            const u64 size = saved.bytes->size();
+            for (u64 at = 0;; at = size - reader.left()) {
+                const state::Record record = reader.next();
+                const bool end = record.kind == state::Record::Kind::end;
+                if (!out.empty() && (end || record.kind == state::Record::Kind::section))
+                    std::get<3>(out.back()) = at - std::get<2>(out.back());
+                if (end) return out;
+                if (record.kind == state::Record::Kind::section)
+                    out.emplace_back(record.name, record.value, at, 0);
+            }
+        },
+        py::arg("state"),
+        "(name, version, offset, size) of each section. Raises SnapshotError where it is broken.");
 
     py::class_<machine::Origin>(module, "Origin", "What a machine begins with in place of images.")
         .def(py::init([](std::optional<RamPoint> memory, const std::optional<SavedState>& state,
@@ -302,6 +338,9 @@ void register_state(py::module_& module) {
     log(
         "take_dirty", [](memory::GuestRam& ram, DirtyLog which) { return ram.take_dirty(which); },
         "The pages written since the last call; what is written later is counted again.");
+    module.def(
+        "settle_memory", [](Handle& handle) { handle.settle_exported_memory(); }, py::arg("machine"),
+        "Where a buffer over its memory was given out, all pages count as written: nobody saw which were.");
     log(
         "dirty_count", [](memory::GuestRam& ram, DirtyLog which) { return ram.dirty_count(which); },
         "How many pages the log has.");

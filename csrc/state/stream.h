@@ -56,6 +56,8 @@ class RecordReader {
   public:
     explicit RecordReader(std::span<const u8> state) : left_(state) {}
     Record next();
+    // Bytes that are still to be read.
+    u64 left() const { return left_.size(); }
 
   private:
     std::span<const u8> take(u64 size);

@@ -36,6 +36,7 @@ from wirt.net import EndPoint, Port, Switch
 
 if TYPE_CHECKING:
     from wirt.clones import Pool
+    from wirt.snapshot import Snapshot
     from wirt.stats import Stats
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "Port",
     "Privilege",
     "PullError",
+    "Snapshot",
     "SnapshotError",
     "StateError",
     "Stats",
@@ -71,6 +73,10 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:
+    if name == "Snapshot":
+        from wirt.snapshot import Snapshot
+
+        return Snapshot
     # Statistics are dataclasses, whose machinery takes longer to import than all the rest.
     if name == "Stats":
         from wirt.stats import Stats

@@ -56,7 +56,7 @@ class Disk:
             file = _core.open_disk(name, read_only, ephemeral)
             return _core.VolatileCache(file) if volatile_cache else file
 
-        self._configure(opener, bus, serial, queues)
+        self._configure(opener, bus, serial, queues, ephemeral=ephemeral, volatile_cache=volatile_cache)
         self._keep = False
         self._renewable = ephemeral
 
@@ -77,7 +77,41 @@ class Disk:
         disk._renewable = False
         return disk
 
-    def _configure(self, opener: Callable[[], _core.BlockBackend], bus: Bus, serial: str, queues: int) -> None:
+    @classmethod
+    def _of(
+        cls,
+        opener: Callable[[], _core.BlockBackend],
+        bus: Bus,
+        *,
+        serial: str,
+        queues: int,
+        ephemeral: bool,
+        volatile_cache: bool,
+    ) -> Disk:
+        """A disk that stands on what `opener` gives, which is the same content each time."""
+        disk = cls.__new__(cls)
+        disk._configure(
+            lambda: _core.VolatileCache(opener()) if volatile_cache else opener(),
+            bus,
+            serial,
+            queues,
+            ephemeral=ephemeral,
+            volatile_cache=volatile_cache,
+        )
+        disk._keep = False
+        disk._renewable = True
+        return disk
+
+    def _configure(
+        self,
+        opener: Callable[[], _core.BlockBackend],
+        bus: Bus,
+        serial: str,
+        queues: int,
+        *,
+        ephemeral: bool = False,
+        volatile_cache: bool = False,
+    ) -> None:
         if bus not in _BUSES:
             raise ConfigError(f"disk bus {bus!r}: is none of {', '.join(_BUSES)}")
         self._opener = opener
@@ -86,6 +120,8 @@ class Disk:
         self._cache: _core.VolatileCache | None = None
         self._opened()
         self._queues = queues
+        self._ephemeral = ephemeral
+        self._volatile_cache = volatile_cache
         self._user: object | None = None
         self.bus = bus
         self.serial = serial
@@ -93,11 +129,15 @@ class Disk:
     @classmethod
     def _on_view(cls, disk: Disk, view: _core.DiskView) -> Disk:
         """A clone's disk: the content of another one at a moment, and what is written since in memory."""
-        copy = cls.__new__(cls)
-        copy._configure(lambda: view if disk.read_only else _core.overlay(view), disk.bus, disk.serial, disk._queues)
-        copy._keep = False
-        copy._renewable = True
-        return copy
+        read_only = disk.read_only
+        return cls._of(
+            lambda: view if read_only else _core.overlay(view),
+            disk.bus,
+            serial=disk.serial,
+            queues=disk._queues,
+            ephemeral=not read_only,
+            volatile_cache=False,
+        )
 
     def _view(self) -> _core.DiskView:
         """The disk as it is now, whatever is written later."""

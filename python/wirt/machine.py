@@ -22,11 +22,14 @@ from wirt.sizes import parse_size
 
 # `import wirt` shall cost little: what only some calls need is imported by them.
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     import numpy as np
     from numpy.typing import NDArray
 
     from wirt import stats as _stats
     from wirt.input import Keyboard, Tablet
+    from wirt.snapshot import Snapshot
     from wirt.vnc import VncServer
 
 __all__ = ["Machine"]
@@ -184,6 +187,8 @@ class Machine:
         }
         self._raised: BaseException | None = None
         self._plugged: dict[str, Disk | Port] = {}
+        self._mapped: list[str] = []  # names of devices in Python
+        self._begun_elsewhere = False  # restored, and not run since
         self._plugged_at_origin: list[str] = []
         self._vnc_servers: list[VncServer] = []
         _open.add(self)
@@ -191,12 +196,15 @@ class Machine:
     # --- life cycle ---
 
     def start(self) -> None:
-        """Starts the harts on threads of their own and returns.
+        """Starts the harts on threads of their own and returns; a restored machine goes on from its snapshot.
 
         Raises:
             StateError: it was started before.
         """
-        self._core.start()
+        if self._begun_elsewhere:
+            self.resume()
+        else:
+            self._core.start()
 
     def pause(self) -> None:
         """Brings every hart to an instruction boundary and every device queue to rest; nothing if it does not run."""
@@ -205,6 +213,7 @@ class Machine:
     def resume(self) -> None:
         """Goes on after :meth:`pause`, a step or a breakpoint."""
         self._core.resume()
+        self._begun_elsewhere = False
 
     def close(self) -> None:
         """Ends the machine, whatever it is doing, and closes its disks; idempotent.
@@ -493,6 +502,7 @@ class Machine:
             raise ConfigError(f"{device!r} is no device: derive its class from wirt.Device")
         name = device.name or type(device).__name__
         _core.map_device(self._core, natural(base, "base"), natural(size, "size"), name, device)
+        self._mapped.append(name)
 
     def interrupt_line(self, source: int) -> _core.InterruptLine:
         """An input of the interrupt controller for a Python device, 40 to 95; ``line.set(True)`` raises it."""
@@ -573,6 +583,93 @@ class Machine:
         else:
             gone._taken = False
         return clean
+
+    # --- snapshots ---
+
+    def snapshot(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        incremental: bool = False,
+        compress: Literal[False, "zstd"] = False,
+        disks: Literal["reference", "include"] = "reference",
+    ) -> Snapshot:
+        """Writes the machine's whole state into a directory, and returns when it is on stable storage.
+
+        A guest that runs stands still only while its devices' state is saved, and runs on while its memory is written.
+        A snapshot that is at the place already is replaced in one step by the new one, when that is whole.
+
+        Args:
+            path: the directory; the one that it is in must exist.
+            incremental: only the pages that were written since the machine's last snapshot, or since the one that it
+                was restored from; that one must stay where it is.
+            compress: ``"zstd"`` takes less room, and makes restoring read all of the memory first.
+            disks: ``"reference"`` notes which files they are, and restoring refuses those that were written since;
+                ``"include"`` copies their content, which disks in memory and ephemeral ones need.
+
+        Raises:
+            StateError: the machine has ended, has a device in Python, is being snapshotted already, or has no snapshot
+                to build on.
+            StorageError: the disk is full, or fails, or a disk cannot be referred to; nothing is left behind.
+            SnapshotError: something other than a snapshot is at the place, or the one to build on is gone.
+        """
+        from wirt.snapshot import begin
+
+        return begin(self, path, incremental=incremental, compress=compress, disks=disks, background=False).result()
+
+    def begin_snapshot(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        incremental: bool = False,
+        compress: Literal[False, "zstd"] = False,
+        disks: Literal["reference", "include"] = "reference",
+    ) -> Future[Snapshot]:
+        """As :meth:`snapshot`, but returns as soon as the guest runs on; the state is that of this moment.
+
+        Returns:
+            A future of the snapshot, which is written on a thread of its own.
+        """
+        from wirt.snapshot import begin
+
+        return begin(self, path, incremental=incremental, compress=compress, disks=disks, background=True)
+
+    @classmethod
+    def restore(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        disks: Sequence[Disk | str | os.PathLike[str] | None] | None = None,
+        nets: Sequence[Port] | None = None,
+        verify: bool = False,
+        new_generation: bool | None = None,
+        clock: Literal["continue", "jump"] = "continue",
+    ) -> Machine:
+        """A machine that goes on where a snapshot was taken; paused: :meth:`start` or :meth:`resume` it.
+
+        Memory is mapped copy-on-write and read as it is touched, unless it is compressed. The snapshot's files must not
+        be written to meanwhile; removing them does no harm.
+
+        Args:
+            path: the snapshot's directory.
+            disks: one for each disk of the machine, in the order in which it got them: a disk, a file, or None for the
+                snapshot's own. What is given is trusted to hold what the guest left there. Of an included disk the
+                writes stay in memory.
+            nets: a port for each NIC in the same way; it takes on the NIC's address and model. By default each NIC is
+                on a network of its own.
+            verify: reads all of the memory and of included disks first, and compares digests. Other parts are always
+                compared.
+            new_generation: gives the guest a new VM generation ID, by which it knows that it goes on from a copy; by
+                default unless the machine is deterministic.
+            clock: the guest's wall clock continues where it was, or jumps to the present time.
+
+        Raises:
+            SnapshotError: it is damaged, of a newer release, or builds on one that is gone; or a disk has moved on.
+            StorageError: a disk is in use, or cannot be opened.
+        """
+        from wirt.snapshot.reader import restore
+
+        return restore(path, disks=disks, nets=nets, verify=verify, new_generation=new_generation, clock=clock)
 
     # --- observation ---
 

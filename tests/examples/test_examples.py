@@ -16,6 +16,7 @@ EXPECTED = {
     "two_guests_ping": ["5 of 5 answers from 10.0.0.1"],
     "python_device": ["lui s0,0x50000", "the guest says 42, after 4 reads; poweroff"],
     "breakpoints_and_step": ["the trap vector is at", "page fault", "left alone it ends well: poweroff, exit code 0"],
+    "snapshot": ["MiB for a guest of 256 MiB", "hello Ada", "fields are others now", "hello Grace"],
     "deterministic": ["the same seed gives the same state: True", "another seed gives another one: True"],
     "disk_comparison": ["ahci:", "P0CI", "virtio-blk:", "QueueNotify"],
     "frames": ["10.0.0.2 is at", "it answers: b'are you there?..'"],

@@ -15,6 +15,7 @@ from wirt.errors import (
     ImageError,
     NetworkError,
     PullError,
+    SnapshotError,
     StateError,
     StorageError,
     WirtError,
@@ -32,6 +33,7 @@ _STATUS: tuple[tuple[type[WirtError], int], ...] = (
     (PullError, 76),
     (ConsoleTimeout, 77),
     (ConsoleClosed, 77),
+    (SnapshotError, 78),
     (WirtError, 70),
 )
 _INTERRUPTED = 130
@@ -45,7 +47,7 @@ def exit_status(error: WirtError) -> int:
 class _LazyGroup(click.Group):
     """Imports a subcommand when it is called, so that each starts as fast as what it needs."""
 
-    _commands = ("bench", "demo", "doctor", "inspect", "pull", "run")
+    _commands = ("bench", "demo", "doctor", "inspect", "pull", "run", "snapshot")
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self._commands)
@@ -65,7 +67,7 @@ class _LazyGroup(click.Group):
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=(
         "Exit status: 0; the guest's own code (1 to 69, larger ones as 69); 2 wrong usage; 70 other errors; 71 "
-        "configuration; 72 image; 73 disk; 74 network; 75 state; 76 pull; 77 console; 130 interrupted."
+        "configuration; 72 image; 73 disk; 74 network; 75 state; 76 pull; 77 console; 78 snapshot; 130 interrupted."
     ),
 )
 @click.version_option(__version__, prog_name="wirt")
