@@ -97,6 +97,41 @@ void register_page_sets(py::module_& module) {
             },
             "The pages in order, eight bytes each, little-endian.")
         .def("copy", [](const PageSet& set) { return set; })
+        .def(
+            "bits",
+            [](const PageSet& set) {
+                std::vector<u64> words(set.words());
+                for (u64 i = 0; i < set.words(); ++i) words[i] = set.word(i);
+                return page_numbers(words);
+            },
+            "A bit a page, in little-endian words of 64 bits.")
+        .def_static(
+            "of_bits",
+            [](u64 pages, const py::buffer& bits) {
+                PageSet set(pages);
+                const std::span<const u8> raw = view_of(bits);
+                if (raw.size() != set.words() * sizeof(u64))
+                    throw SnapshotError("a set of pages has not the size that the memory needs");
+                for (u64 i = 0; i < set.words(); ++i)
+                    std::memcpy(&set.word(i), &raw[i * sizeof(u64)], sizeof(u64));
+                for (u64 page = pages; page < set.words() * 64; ++page) {
+                    if ((set.word(page / 64) >> (page % 64) & 1) != 0)
+                        throw SnapshotError("a set of pages has one that the memory has not");
+                }
+                return set;
+            },
+            py::arg("pages"), py::arg("bits"),
+            "What `bits` gave; SnapshotError when it is of another memory.")
+        .def(
+            "share",
+            [](const PageSet& set, u64 index, u64 count) {
+                if (index >= count) throw py::index_error("there is no such share");
+                PageSet out(set.pages());
+                for (u64 i = index; i < set.words(); i += count) out.word(i) = set.word(i);
+                return out;
+            },
+            py::arg("index"), py::arg("count"),
+            "One of `count` parts: the same pages are always in the same part.")
         .def("__ior__", [](PageSet& a, const PageSet& b) { return check_same(a, b), a |= b; })
         .def("__iand__", [](PageSet& a, const PageSet& b) { return check_same(a, b), a &= b; })
         .def("__isub__", [](PageSet& a, const PageSet& b) { return check_same(a, b), a -= b; })
