@@ -56,7 +56,7 @@ class Disk:
             file = _core.open_disk(name, read_only, ephemeral)
             return _core.VolatileCache(file) if volatile_cache else file
 
-        self._configure(opener, bus, serial, queues)
+        self._configure(opener, bus, serial, queues, ephemeral=ephemeral, volatile_cache=volatile_cache)
         self._keep = False
 
     @classmethod
@@ -75,13 +75,51 @@ class Disk:
         disk._keep = True
         return disk
 
-    def _configure(self, opener: Callable[[], _core.BlockBackend], bus: Bus, serial: str, queues: int) -> None:
+    @classmethod
+    def _of(
+        cls,
+        opener: Callable[[], _core.BlockBackend],
+        bus: Bus,
+        *,
+        serial: str,
+        queues: int,
+        ephemeral: bool,
+        volatile_cache: bool,
+        keep: bool,
+    ) -> Disk:
+        """A disk that stands on what `opener` gives, or with `keep` on what it gave first."""
+        disk = cls.__new__(cls)
+        disk._configure(
+            lambda: _core.VolatileCache(opener()) if volatile_cache else opener(),
+            bus,
+            serial,
+            queues,
+            ephemeral=ephemeral,
+            volatile_cache=volatile_cache,
+        )
+        disk._keep = keep
+        return disk
+
+    def _configure(
+        self,
+        opener: Callable[[], _core.BlockBackend],
+        bus: Bus,
+        serial: str,
+        queues: int,
+        *,
+        ephemeral: bool = False,
+        volatile_cache: bool = False,
+    ) -> None:
         if bus not in _BUSES:
             raise ConfigError(f"disk bus {bus!r}: is none of {', '.join(_BUSES)}")
         self._opener = opener
+        self._base: _core.BlockBackend | None = None
+        self._backend: _core.TrackedDisk | None = None
         # Opened at once, so that a mistake is heard here and not when a machine is built.
-        self._backend: _core.BlockBackend | None = opener()
+        self._opened()
         self._queues = queues
+        self._ephemeral = ephemeral
+        self._volatile_cache = volatile_cache
         self._user: object | None = None
         self.bus = bus
         self.serial = serial
@@ -99,12 +137,13 @@ class Disk:
         """The machine is closed: the file can be, too."""
         if self._user is user:
             self._user = None
-            if not self._keep:
-                self._backend = None
+            self.close()
 
-    def _opened(self) -> _core.BlockBackend:
+    def _opened(self) -> _core.TrackedDisk:
         if self._backend is None:
-            self._backend = self._opener()
+            self._base = self._opener()
+            # All changes come through it, so that a snapshot can look at the disk as it was.
+            self._backend = _core.TrackedDisk(self._base)
         return self._backend
 
     @property
@@ -145,17 +184,20 @@ class Disk:
             ConfigError: it has no such cache.
         """
         backend = self._opened()
-        if not isinstance(backend, _core.VolatileCache):
+        if not isinstance(self._base, _core.VolatileCache):
             raise ConfigError(f"{backend.describe()}: keeps what it is given; open it with volatile_cache=True")
-        lost = backend.lose_power(seed)
+        lost = self._base.lose_power(seed)
         if self._user is None:
-            self._backend = None
+            self._drop()
         return lost
 
     def close(self) -> None:
         """Closes the file, unless a machine has it; it is opened again when it is needed."""
         if self._user is None and not self._keep:
-            self._backend = None
+            self._drop()
+
+    def _drop(self) -> None:
+        self._backend = self._base = None
 
     def __repr__(self) -> str:
         return f"<wirt.Disk {self._opened().describe()} on {self.bus}>"

@@ -156,6 +156,7 @@ class Machine:
         }
         self._raised: BaseException | None = None
         self._plugged: dict[str, Disk | Port] = {}
+        self._mapped: list[str] = []  # names of devices in Python
         self._vnc_servers: list[VncServer] = []
         _open.add(self)
 
@@ -399,6 +400,7 @@ class Machine:
             raise ConfigError(f"{device!r} is no device: derive its class from wirt.Device")
         name = device.name or type(device).__name__
         _core.map_device(self._core, natural(base, "base"), natural(size, "size"), name, device)
+        self._mapped.append(name)
 
     def interrupt_line(self, source: int) -> _core.InterruptLine:
         """An input of the interrupt controller for a Python device, 40 to 95; ``line.set(True)`` raises it."""
@@ -429,10 +431,14 @@ class Machine:
         where = None if slot is None else natural(slot, "slot")
         if where is not None and where > 31:
             raise ConfigError(f"slot {slot}: a PCI bus has 0 to 31")
+        return self._attach(device, where)
+
+    def _attach(self, device: Disk | Port, where: int | None, named: str = "") -> str:
+        """As :meth:`attach`; `named` is the name that the device had in the machine whose state will be loaded."""
         if isinstance(device, Disk):
             configuration = device._attach(self._token, _core.VirtioTransport.pci)
             try:
-                name = self._core.plug_disk(configuration, where)
+                name = self._core.plug_disk(configuration, where, named)
             except BaseException:
                 if device not in self._disks:
                     device._detach(self._token)
@@ -440,7 +446,7 @@ class Machine:
             self._disks.append(device)
         else:
             net = _port(device, ())
-            name = self._core.plug_net(net._configuration(_core.VirtioTransport.pci), where)
+            name = self._core.plug_net(net._configuration(_core.VirtioTransport.pci), where, named)
             net._taken = True
         self._plugged[name] = device
         return name

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 from wirt import _core
 from wirt.errors import ConfigError, NetworkError
 
-__all__ = ["EndPoint", "NicModel", "Port", "Switch"]
+__all__ = ["EndPoint", "NicModel", "Port", "Switch", "parse_mac"]
 
 NicModel = Literal["virtio", "virtio-mmio", "virtio-pci", "e1000e"]
 _MODELS: tuple[NicModel, ...] = get_args(NicModel)
@@ -38,7 +38,7 @@ class Port:
     ) -> None:
         if model not in _MODELS:
             raise ConfigError(f"NIC model {model!r}: is none of {', '.join(_MODELS)}")
-        self._address = _parse_mac(mac) if mac is not None else b"\x02" + os.urandom(5)
+        self._address = parse_mac(mac) if mac is not None else b"\x02" + os.urandom(5)
         self.mac = self._address.hex(":")
         self.model = model
         self._core = port
@@ -147,7 +147,12 @@ class Switch:
         return EndPoint(self._switch.add_port(f"endpoint{next(self._numbers)}"))
 
 
-def _parse_mac(text: str) -> bytes:
+def parse_mac(text: str) -> bytes:
+    """The six bytes of a unicast MAC address.
+
+    Raises:
+        ConfigError: it is none.
+    """
     parts = text.replace("-", ":").split(":")
     if len(parts) != 6 or any(len(part) != 2 or not set(part) <= set(string.hexdigits) for part in parts):
         raise ConfigError(f"MAC address {text!r}: give six bytes such as 02:00:00:12:34:56")
