@@ -8,6 +8,7 @@
 #include "bindings/handle.h"
 #include "bindings/register.h"
 #include "bindings/state.h"
+#include "memory/zero_page.h"
 #include "state/page_codec.h"
 
 namespace wirt::bindings {
@@ -65,13 +66,17 @@ void register_encoder(py::module_& module) {
             "Takes pages out of `left`: a batch of about `most` bytes, which may be empty although pages "
             "were taken.")
         .def(
-            "encode_page",
-            [](Encoder& self, u64 page) {
+            "encode_all",
+            [](Encoder& self, PageSet& left, u64 most) {
                 std::vector<u8> batch;
-                std::lock_guard lock(self.mutex);
-                return to_bytes(self.encoder.encode_page(page));
+                {
+                    py::gil_scoped_release release;
+                    std::lock_guard lock(self.mutex);
+                    batch = self.encoder.encode_all(left, most);
+                }
+                return to_bytes(batch);
             },
-            py::arg("page"), "One page, whatever the other side has.")
+            py::arg("left"), py::arg("most"), "The same with every page, whatever the other side has.")
         .def_property_readonly("counts", [](Encoder& self) {
             std::lock_guard lock(self.mutex);
             return self.encoder.counts();
@@ -142,6 +147,18 @@ void register_migration(py::module_& module) {
             return state::decode_pages(handle.machine.ram(), data, nullptr);
         },
         py::arg("machine"), py::arg("batch"), "Puts a batch of pages into its memory; how many those were.");
+    module.def(
+        "used_pages",
+        [](Handle& handle) {
+            py::gil_scoped_release release;
+            const auto& ram = handle.machine.ram();
+            PageSet used(ram.pages());
+            for (u64 page = 0; page < ram.pages(); ++page) {
+                if (!memory::is_zero_page(ram.page_data(page))) used.insert(page);
+            }
+            return used;
+        },
+        py::arg("machine"), "Its pages that hold anything but zeroes, each looked at at another moment.");
     module.def(
         "hold",
         [](Handle& handle) {

@@ -123,6 +123,32 @@ void register_page_sets(py::module_& module) {
             py::arg("pages"), py::arg("bits"),
             "What `bits` gave; SnapshotError when it is of another memory.")
         .def(
+            "take_from",
+            [](PageSet& set, u64 first, u64 most) {
+                PageSet out(set.pages());
+                u64 page = set.next(first);
+                if (page >= set.pages()) page = set.next(0);
+                for (u64 count = 0; page < set.pages() && count < most; page = set.next(page + 1), ++count) {
+                    set.remove(page);
+                    out.insert(page);
+                }
+                return out;
+            },
+            py::arg("first"), py::arg("most"),
+            "Takes at most so many pages out, those at `first` and after it, or else the first.")
+        .def(
+            "take_range",
+            [](PageSet& set, u64 first, u64 count) {
+                PageSet out(set.pages());
+                for (u64 page = set.next(first); page < set.pages() && page - first < count;
+                     page = set.next(page + 1)) {
+                    set.remove(page);
+                    out.insert(page);
+                }
+                return out;
+            },
+            py::arg("first"), py::arg("count"), "Takes those of so many pages out that are in it.")
+        .def(
             "share",
             [](const PageSet& set, u64 index, u64 count) {
                 if (index >= count) throw py::index_error("there is no such share");

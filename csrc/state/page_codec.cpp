@@ -101,15 +101,18 @@ std::vector<u8> PageEncoder::encode(PageSet& left, u64 most, bool remember) {
     return out;
 }
 
-std::vector<u8> PageEncoder::encode_page(u64 page) {
+std::vector<u8> PageEncoder::encode_all(PageSet& left, u64 most) {
     std::vector<u8> out;
-    if (page >= ram_.pages()) throw SnapshotError("the other side asks for a page that there is not");
-    const u8* content = ram_.page_data(page);
-    const bool zero = memory::is_zero_page(content);
-    append_header(out, page, zero ? 0 : page_size);
-    if (!zero) out.insert(out.end(), content, content + page_size);
-    ++counts_.looked_at;
-    ++(zero ? counts_.zero : counts_.whole);
+    if (left.pages() != ram_.pages()) throw StateError("the pages are those of another memory");
+    for (u64 page = left.next(0); page < left.pages() && out.size() < most; page = left.next(page + 1)) {
+        left.remove(page);
+        const u8* content = ram_.page_data(page);
+        const bool zero = memory::is_zero_page(content);
+        append_header(out, page, zero ? 0 : page_size);
+        if (!zero) out.insert(out.end(), content, content + page_size);
+        ++counts_.looked_at;
+        ++(zero ? counts_.zero : counts_.whole);
+    }
     return out;
 }
 

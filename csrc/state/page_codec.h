@@ -39,8 +39,8 @@ class PageEncoder {
     // Takes pages out of `left` in order, until the batch has `most` bytes or no page is left. The batch may
     // be empty although pages were taken. `remember`: they are likely to be sent again.
     std::vector<u8> encode(memory::PageSet& left, u64 most, bool remember);
-    // The same for one page, whatever the other side has: what it waits for.
-    std::vector<u8> encode_page(u64 page);
+    // The same with a record for every page, whatever the other side has: it waits for each.
+    std::vector<u8> encode_all(memory::PageSet& left, u64 most);
     const Counts& counts() const { return counts_; }
 
   private:
