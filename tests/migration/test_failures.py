@@ -62,7 +62,6 @@ def exactly_one_runs(vm, there):
 
 
 BEFORE = [
-    Fault(Kind.hello, "cut"),
     Fault(Kind.machine, "cut", "half"),
     Fault(Kind.machine, "corrupt", bit=200),
     Fault(Kind.ready, "cut", to_destination=False),
@@ -121,6 +120,17 @@ def test_what_breaks_afterwards_does_not_bring_it_back(build, receive, proxy, fa
     assert vm.migration.state == "completed"
     assert exactly_one_runs(vm, there) is there.machine
     assert report.downtime > 0
+
+
+def test_a_source_that_never_said_what_it_wants_takes_nobodys_place(build, receive, proxy):
+    vm = echoing(build)
+    there = receive()
+    path = proxy(there.address, Fault(Kind.hello, "cut")).path
+    with pytest.raises(wirt.MigrationError):
+        vm.migrate(f"unix:{path}")
+    assert vm.state == "running"
+    vm.migrate(there.address)
+    assert exactly_one_runs(vm, there) is there.machine
 
 
 def test_a_doubt_that_lasts_is_the_users_to_end(build, receive, proxy, monkeypatch):

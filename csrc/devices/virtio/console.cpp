@@ -145,7 +145,13 @@ void VirtioConsole::transmit() {
 void VirtioConsole::visit_state(StateVisitor& v) {
     v.section("virtio-console", 1);
     v.field("config", config_);
-    if (v.loading() && core().has_queue(receiveq)) activate();
+    if (!v.loading() || !core().has_queue(receiveq)) return;
+    {
+        std::lock_guard lock(listener_->mutex);
+        listener_->device = this;
+    }
+    // Work that nobody has is not part of the state that was stored.
+    if (port_->has_input()) schedule(receiveq);
 }
 
 }  // namespace wirt::devices::virtio

@@ -519,12 +519,16 @@ def _listen(address: Address) -> socket.socket:
             return socket.create_server((address.host, address.port), family=family)
         _remove_stale(address.path)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        before = os.umask(0o177)
+        # It appears when it listens and only its owner can open it.
+        hidden = f"{address.path}.{secrets.token_hex(4)}"
+        sock.bind(hidden)
         try:
-            sock.bind(address.path)
-        finally:
-            os.umask(before)
-        sock.listen()
+            os.chmod(hidden, 0o600)
+            sock.listen()
+            os.rename(hidden, address.path)
+        except BaseException:
+            os.unlink(hidden)
+            raise
         return sock
     except OSError as error:
         raise ConfigError(f"{address}: cannot listen there: {error}") from error
