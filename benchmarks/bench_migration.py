@@ -109,9 +109,22 @@ def qemu_once(options: argparse.Namespace, folder: Path) -> dict[str, float]:
     cmdline = f"dirty dirty.mb={REGION} dirty.rate={options.rate} dirty.fill={options.fill} dirty.seconds=600"
     processes, monitors = [], []
     serial = folder / "serial"
-    for name, more in (("source", ["-serial", f"file:{serial}"]), ("destination", ["-serial", "null", "-incoming", "defer"])):
+    for name, more in (
+        ("source", ["-serial", f"file:{serial}"]),
+        ("destination", ["-serial", "null", "-incoming", "defer"]),
+    ):
         path = folder / f"{name}.qmp"
-        command = ["qemu-system-riscv64", "-M", "virt", "-m", f"{options.memory}M", "-display", "none", "-kernel", image]
+        command = [
+            "qemu-system-riscv64",
+            "-M",
+            "virt",
+            "-m",
+            f"{options.memory}M",
+            "-display",
+            "none",
+            "-kernel",
+            image,
+        ]
         command += ["-append", cmdline, "-qmp", f"unix:{path},server=on,wait=off", *more]
         processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
         monitors.append(Qmp(str(path)))
@@ -164,10 +177,13 @@ def main() -> None:
         return receive(options.receive)
     for mode in options.modes.split(","):
         results = [wirt_once(options, mode) for _ in range(options.repeats)]
-        print(f"wirt {mode}: " + ", ".join(
-            f"{key} {spread([float(result[key]) for result in results])}"
-            for key in ("downtime_ms", "ratio", "seconds", "rounds", "attempts", "throttle")
-        ))
+        print(
+            f"wirt {mode}: "
+            + ", ".join(
+                f"{key} {spread([float(result[key]) for result in results])}"
+                for key in ("downtime_ms", "ratio", "seconds", "rounds", "attempts", "throttle")
+            )
+        )
         waits = sorted(wait for result in results for wait in result["waits_us"])
         if waits:
             print(
@@ -179,9 +195,12 @@ def main() -> None:
         for _ in range(options.repeats):
             with tempfile.TemporaryDirectory() as folder:
                 results.append(qemu_once(options, Path(folder)))
-        print("qemu precopy: " + ", ".join(
-            f"{key} {spread([result[key] for result in results])}" for key in ("downtime_ms", "ratio", "seconds")
-        ))
+        print(
+            "qemu precopy: "
+            + ", ".join(
+                f"{key} {spread([result[key] for result in results])}" for key in ("downtime_ms", "ratio", "seconds")
+            )
+        )
 
 
 main()

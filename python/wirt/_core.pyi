@@ -7,7 +7,7 @@ import collections.abc
 import enum
 import typing
 import typing_extensions
-__all__: list[str] = ['BarDescription', 'BlockBackend', 'Bus', 'Console', 'ControlRegisters', 'DeviceInfo', 'DirtyLog', 'DiskBus', 'DiskConfig', 'DiskView', 'Display', 'DisplayKind', 'Dma', 'EndPoint', 'ExitCount', 'FileIdentity', 'FloatRegisters', 'Hart', 'HartStats', 'Image', 'Input', 'Instruction', 'InstructionInfo', 'IntegerRegisters', 'InterruptControllers', 'InterruptLine', 'Iommu', 'IommuBench', 'IommuKind', 'Machine', 'MachineConfig', 'MachineIommu', 'MachineState', 'Mark', 'Memory', 'NetConfig', 'NicModel', 'Origin', 'PageCapture', 'PageSet', 'Picture', 'Port', 'PortStats', 'Privilege', 'QueueDescription', 'RamPoint', 'Region', 'Register', 'SavedState', 'StopInfo', 'StopReason', 'Switch', 'TrackedDisk', 'VirtioTransport', 'VolatileCache', 'begin_capture', 'csrs', 'dirty_count', 'disassemble', 'display', 'dma', 'float_register_names', 'freeze', 'instructions', 'interrupt_line', 'iommu', 'keyboard', 'load_state', 'map_device', 'memory_disk', 'open_disk', 'overlay', 'register_names', 'reset', 'save_state', 'start_log', 'stop_log', 'tablet', 'take_dirty']
+__all__: list[str] = ['BarDescription', 'BlockBackend', 'Bus', 'Console', 'ControlRegisters', 'DeviceInfo', 'DirtyLog', 'DiskBus', 'DiskConfig', 'DiskView', 'Display', 'DisplayKind', 'Dma', 'EndPoint', 'ExitCount', 'FileIdentity', 'FloatRegisters', 'Hart', 'HartStats', 'Image', 'Input', 'Instruction', 'InstructionInfo', 'IntegerRegisters', 'InterruptControllers', 'InterruptLine', 'Iommu', 'IommuBench', 'IommuKind', 'Machine', 'MachineConfig', 'MachineIommu', 'MachineState', 'Mark', 'Memory', 'NetConfig', 'NicModel', 'Origin', 'PageArrivals', 'PageCapture', 'PageCounts', 'PageEncoder', 'PageSet', 'Picture', 'Port', 'PortStats', 'Privilege', 'QueueDescription', 'RamPoint', 'Region', 'Register', 'SavedState', 'StopInfo', 'StopReason', 'Switch', 'TrackedDisk', 'VirtioTransport', 'VolatileCache', 'begin_capture', 'csrs', 'decode_pages', 'dirty_count', 'disassemble', 'display', 'dma', 'float_register_names', 'freeze', 'hold', 'instructions', 'interrupt_line', 'iommu', 'keyboard', 'load_state', 'map_device', 'memory_disk', 'open_disk', 'overlay', 'register_names', 'release', 'reset', 'save_state', 'set_brake', 'start_log', 'stop_log', 'tablet', 'take_dirty', 'used_pages']
 class InstructionInfo:
     """
     One instruction of the tables that the hart executes.
@@ -403,6 +403,10 @@ class Port:
     """
     One end of a cable, for a machine's NIC.
     """
+    def send(self, frame: bytes) -> None:
+        """
+        Sends a frame in the NIC's name.
+        """
     @property
     def link(self) -> bool:
         """
@@ -735,6 +739,11 @@ class PageSet:
     """
     A set of pages of guest RAM, numbered from 0.
     """
+    @staticmethod
+    def of_bits(pages: typing.SupportsIndex, bits: typing_extensions.Buffer) -> PageSet:
+        """
+        What `bits` gave; SnapshotError when it is of another memory.
+        """
     def __bool__(self) -> bool:
         ...
     def __contains__(self, arg0: typing.SupportsIndex) -> bool:
@@ -751,6 +760,10 @@ class PageSet:
         ...
     def __len__(self) -> int:
         ...
+    def bits(self) -> bytes:
+        """
+        A bit a page, in little-endian words of 64 bits.
+        """
     def copy(self) -> PageSet:
         ...
     def equals(self, other: PageSet) -> bool:
@@ -769,9 +782,21 @@ class PageSet:
         """
         (first page, count) of every run, in order.
         """
+    def share(self, index: typing.SupportsIndex, count: typing.SupportsIndex) -> PageSet:
+        """
+        One of `count` parts: the same pages are always in the same part.
+        """
     def take(self, most: typing.SupportsIndex) -> bytes:
         """
         Takes at most so many pages out of the set: their numbers, eight bytes each.
+        """
+    def take_from(self, first: typing.SupportsIndex, most: typing.SupportsIndex) -> PageSet:
+        """
+        Takes at most so many pages out, those at `first` and after it, or else the first.
+        """
+    def take_range(self, first: typing.SupportsIndex, count: typing.SupportsIndex) -> PageSet:
+        """
+        Takes those of so many pages out that are in it.
         """
     @property
     def pages(self) -> int:
@@ -1142,6 +1167,88 @@ class Machine:
         """
         Guest time.
         """
+class PageCounts:
+    """
+    What became of the pages that an encoder looked at.
+    """
+    @property
+    def changed(self) -> int:
+        """
+        Sent as a difference.
+        """
+    @property
+    def changed_bytes(self) -> int:
+        ...
+    @property
+    def looked_at(self) -> int:
+        ...
+    @property
+    def same(self) -> int:
+        """
+        Not sent: they were as they had been sent before.
+        """
+    @property
+    def whole(self) -> int:
+        ...
+    @property
+    def zero(self) -> int:
+        """
+        Sent as a number, since the other side had something else.
+        """
+class PageEncoder:
+    """
+    Makes batches of pages for another host: csrc/state/page_codec.h.
+    """
+    def __init__(self, machine: Machine, cache_pages: typing.SupportsIndex) -> None:
+        """
+        Remembers so many pages, to send differences.
+        """
+    def encode(self, left: PageSet, most: typing.SupportsIndex, remember: bool) -> bytes:
+        """
+        Takes pages out of `left`: a batch of about `most` bytes, which may be empty although pages were taken.
+        """
+    def encode_all(self, left: PageSet, most: typing.SupportsIndex) -> bytes:
+        """
+        The same with every page, whatever the other side has.
+        """
+    @property
+    def counts(self) -> PageCounts:
+        ...
+class PageArrivals:
+    """
+    Pages that arrive while the guest runs already.
+    """
+    def __init__(self, machine: Machine, missing: PageSet) -> None:
+        """
+        While it does not run: who needs these pages waits for them.
+        """
+    def ask_again(self) -> None:
+        """
+        `wanted` gives out once more what has not come.
+        """
+    def decode(self, batch: typing_extensions.Buffer) -> int:
+        """
+        Brings pages; those that are there already stay as they are.
+        """
+    def give_up(self) -> None:
+        """
+        Nobody waits any more; the machine is of no use then.
+        """
+    def missing_pages(self) -> PageSet:
+        """
+        Which they are; out of date at once while some arrive.
+        """
+    def waits(self) -> list[int]:
+        """
+        How long each wait for pages took, ns.
+        """
+    def wanted(self, most: typing.SupportsIndex, timeout: float) -> list[int]:
+        """
+        Pages that somebody waits for, each once; waits `timeout` seconds for the first.
+        """
+    @property
+    def missing(self) -> int:
+        ...
 class InterruptLine:
     """
     A level-triggered input of the guest's interrupt controller.
@@ -1286,6 +1393,10 @@ def csrs() -> list[tuple[str, int]]:
     """
     (name, number) of the control and status registers that have a name.
     """
+def decode_pages(machine: Machine, batch: typing_extensions.Buffer) -> int:
+    """
+    Puts a batch of pages into its memory; how many those were.
+    """
 def dirty_count(machine: Machine, log: DirtyLog) -> int:
     """
     How many pages the log has.
@@ -1307,6 +1418,10 @@ def float_register_names() -> list[str]:
 def freeze(machine: Machine, clones: typing.SupportsIndex) -> RamPoint:
     """
     Its memory as a point from which so many clones begin.
+    """
+def hold(machine: Machine) -> bool:
+    """
+    Pauses it, and has it stay so until `release`; whether it ran.
     """
 def instructions() -> list[InstructionInfo]:
     """
@@ -1346,6 +1461,10 @@ def register_names() -> list[str]:
     """
     ABI names of x0 to x31.
     """
+def release(machine: Machine) -> None:
+    """
+    It may run again, and is still paused.
+    """
 def reset(machine: Machine) -> int:
     """
     Back to what it began with; how many pages had to be put back.
@@ -1353,6 +1472,10 @@ def reset(machine: Machine) -> int:
 def save_state(machine: Machine) -> SavedState:
     """
     All but its memory; while it does not run.
+    """
+def set_brake(machine: Machine, on: bool) -> None:
+    """
+    Harts do nothing while it is on.
     """
 def start_log(machine: Machine, log: DirtyLog) -> None:
     """
@@ -1369,4 +1492,8 @@ def tablet(machine: Machine) -> Input | None:
 def take_dirty(machine: Machine, log: DirtyLog) -> PageSet:
     """
     The pages written since the last call; what is written later is counted again.
+    """
+def used_pages(machine: Machine) -> PageSet:
+    """
+    Its pages that hold anything but zeroes, each looked at at another moment.
     """

@@ -36,9 +36,9 @@ def proxy(tmp_path):
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    """A side that does nothing counts as gone after a second."""
-    monkeypatch.setattr("wirt.migration.source._STALL_S", 1.0)
-    monkeypatch.setattr("wirt.migration.destination._STALL_S", 2.0)
+    """A side that does nothing counts as gone after some seconds."""
+    monkeypatch.setattr("wirt.migration.source._STALL_S", 3.0)
+    monkeypatch.setattr("wirt.migration.destination._STALL_S", 6.0)
 
 
 def echoing(build, **options):

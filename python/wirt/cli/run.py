@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import Unpack
 
 import click
@@ -10,7 +11,7 @@ import click
 from wirt.cli.machine_options import MachineOptions, build_machine, machine_options
 from wirt.machine import Machine
 
-__all__ = ["command"]
+__all__ = ["command", "interact"]
 
 _LARGEST_GUEST_CODE = 69
 
@@ -26,7 +27,10 @@ _LARGEST_GUEST_CODE = 69
     metavar="ADDRESS",
     help="Show the display to VNC viewers: :N, 127.0.0.1:PORT or unix:PATH (--display bochs unless said).",
 )
-def command(stats: bool, timeout: float | None, vnc: str | None, **options: Unpack[MachineOptions]) -> None:
+@click.option("--control", metavar="unix:/PATH", help="Let `wirt migrate` of the same user move the machine.")
+def command(
+    stats: bool, timeout: float | None, vnc: str | None, control: str | None, **options: Unpack[MachineOptions]
+) -> None:
     """Run a guest with this terminal as its console; Ctrl-] leaves it.
 
     GUEST is debian or debian-installer once pulled, or demo, the guest inside this package; or give --kernel or
@@ -38,16 +42,48 @@ def command(stats: bool, timeout: float | None, vnc: str | None, **options: Unpa
         if vnc is not None:
             click.echo(f"wirt: VNC viewers connect to {vm.vnc(vnc).address}", err=True)
         vm.start()
-        if sys.stdin.isatty():
-            click.echo("wirt: Ctrl-] leaves the console", err=True)
-        status = _interact(vm, timeout)
+        status = interact(vm, timeout, control)
         if stats:
             click.echo(_stats(vm), err=True)
     raise click.exceptions.Exit(status)
 
 
+def interact(vm: Machine, timeout: float | None, control: str | None) -> int:
+    """The terminal is the console, until the machine ends or goes elsewhere; the command's exit status."""
+    if sys.stdin.isatty():
+        click.echo("wirt: Ctrl-] leaves the console", err=True)
+    if control is None:
+        return _interact(vm, timeout)
+    from wirt.cli.control import Control
+
+    socket = Control(vm, control)
+    try:
+        return _interact(vm, timeout)
+    finally:
+        socket.close()
+
+
+def _undecided(vm: Machine) -> bool:
+    return vm.migration is not None and vm.migration.state in ("switching", "in doubt", "post-copy", "interrupted")
+
+
 def _interact(vm: Machine, timeout: float | None) -> int:
-    left = vm.console.interact(timeout=timeout)
+    while True:
+        left = vm.console.interact(timeout=timeout)
+        if left or not (vm.state == "running" or _undecided(vm)):
+            break
+        # Paused to be switched over. Leaving now would be the end of it, here or there.
+        said = False
+        while _undecided(vm):
+            if vm.migration is not None and vm.migration.state == "in doubt" and not said:
+                said = True
+                click.echo("\r\nwirt: it is not known whether the machine runs there: wirt migrate --resolve", err=True)
+            time.sleep(0.05)
+        if vm.state != "running" or timeout is not None:
+            break
+    if vm.migration is not None and vm.migration.state == "completed":
+        click.echo("\r\nwirt: the machine runs elsewhere now", err=True)
+        return 0
     if vm.state == "running":
         if left:
             return 0

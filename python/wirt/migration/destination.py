@@ -401,12 +401,18 @@ class Reception:
             assert self.machine is not None
             return self.machine
 
+    def await_confirmation(self, timeout: float) -> bool:
+        """Waits until the source knows that the machine is ours. A process that ends before may make it run again."""
+        with self._lock:
+            return self._changed.wait_for(lambda: self.confirmed, timeout)
+
     def abandon(self) -> None:
         """Nobody waits for it any more: unless it is ours already, it never will be."""
         with self._lock:
+            channels = []
             if self.state in ("waiting", "receiving"):
                 self._fail(MigrationError("the receiver has gone"))
-            channels = list(self._channels.values()) if self.state == "failed" else []
+                channels = list(self._channels.values())
         for channel in channels:
             channel.close()
 

@@ -154,6 +154,12 @@ class Migration:
             self._connect(description)
             with self._logs():
                 self._copy()
+        except Broken as error:
+            refused = self._last_words()
+            self._fail(refused or error)
+            if refused is not None:
+                raise refused from error
+            raise
         except BaseException as error:
             self._fail(error)
             raise
@@ -162,6 +168,16 @@ class Migration:
         self.report.total_time = time.monotonic() - self._started
         self._tell("done")
         return self.report
+
+    def _last_words(self) -> MigrationError | None:
+        """Why the destination ended the connection under our hands, if it said so."""
+        if self.state not in ("copying", "switching") or not self._channels:
+            return None
+        with contextlib.suppress(MigrationError):
+            kind, payload, _ = self._channels[0].receive()
+            if kind is Kind.refused:
+                return refusal(payload)
+        return None
 
     def _connect(self, description: object) -> None:
         options = self._options
@@ -422,7 +438,7 @@ class Migration:
         return state
 
     def _commit(self, state: bytes, paused: float) -> None:
-        """"Yours": from the first byte of it on, only the destination knows who has the machine."""
+        """ "Yours": from the first byte of it on, only the destination knows who has the machine."""
         channel = self._channels[0]
         message = pack(
             size=len(state),

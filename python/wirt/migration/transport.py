@@ -448,9 +448,7 @@ def of_socket(fd: int, security: Security, *, stall: float) -> Channel:
 class Listener:
     """Takes connections, and gives each that has shown who it is to `serve` on a thread of its own."""
 
-    def __init__(
-        self, address: Address, security: Security, serve: Callable[[Channel], None], *, stall: float
-    ) -> None:
+    def __init__(self, address: Address, security: Security, serve: Callable[[Channel], None], *, stall: float) -> None:
         security.check(address)
         self._security, self._serve, self._stall = security, serve, stall
         self._strangers = threading.BoundedSemaphore(_MOST_STRANGERS)
