@@ -26,6 +26,8 @@ void Handle::close() {
     {
         // A hart may be inside a Python device and need the GIL to leave it.
         py::gil_scoped_release release;
+        // A hart that waits for a page would never come to rest.
+        if (arrivals) arrivals->give_up();
         machine.close();
     }
     for (const auto& disk : disks_) disk->release();

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "machine/machine.h"
+#include "memory/page_arrivals.h"
 
 namespace wirt::bindings {
 
@@ -53,6 +54,8 @@ class Handle {
     std::map<std::string, std::shared_ptr<MachineDisk>> plugged_disks_;  // by the name of their controller
 
   public:
+    // What the machine's harts may be waiting for, which therefore goes after them.
+    std::shared_ptr<memory::PageArrivals> arrivals;
     machine::Machine machine;
     bool memory_exported = false;
     std::vector<PythonDevice*> python_devices;  // owned by the machine

@@ -16,6 +16,7 @@ PYBIND11_MODULE(_core, module) {
     register_state_types(module);
     register_machine(module);
     register_state(module);
+    register_migration(module);
     register_devices(module);
     register_iommu(module);
     register_display(module);

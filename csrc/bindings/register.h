@@ -16,6 +16,7 @@ void register_harts(pybind11::module_& module);
 void register_state_types(pybind11::module_& module);
 void register_machine(pybind11::module_& module);
 void register_state(pybind11::module_& module);
+void register_migration(pybind11::module_& module);
 void register_devices(pybind11::module_& module);
 void register_iommu(pybind11::module_& module);
 void register_display(pybind11::module_& module);

@@ -36,6 +36,18 @@ void register_network(py::module_& module) {
     using network::PortStats;
 
     py::class_<Port, std::shared_ptr<Port>>(module, "Port", "One end of a cable, for a machine's NIC.")
+        .def(
+            "send",
+            [](Port& port, const py::bytes& frame) {
+                const std::string_view view = frame;
+                if (view.size() < network::ethernet_header_length || view.size() > network::frame_limit)
+                    throw py::value_error("a frame has 14 to 65553 bytes");
+                auto sent = std::make_shared<network::Frame>();
+                sent->bytes.assign(view.begin(), view.end());
+                py::gil_scoped_release release;
+                port.send(std::move(sent));
+            },
+            py::arg("frame"), "Sends a frame in the NIC's name.")
         .def_property("link", &Port::link, py::cpp_function(&Port::set_link, ReleaseGil()),
                       "Whether the cable is in.");
 

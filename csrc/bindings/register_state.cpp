@@ -114,6 +114,67 @@ void register_page_sets(py::module_& module) {
                     py::call_guard<py::gil_scoped_release>(),
                     "The pages of a file's first `size` bytes that hold anything but zeroes.")
         .def("copy", [](const PageSet& set) { return set; })
+        .def(
+            "bits",
+            [](const PageSet& set) {
+                std::vector<u64> words(set.words());
+                for (u64 i = 0; i < set.words(); ++i) words[i] = set.word(i);
+                return page_numbers(words);
+            },
+            "A bit a page, in little-endian words of 64 bits.")
+        .def_static(
+            "of_bits",
+            [](u64 pages, const py::buffer& bits) {
+                PageSet set(pages);
+                const std::span<const u8> raw = view_of(bits);
+                if (raw.size() != set.words() * sizeof(u64))
+                    throw SnapshotError("a set of pages has not the size that the memory needs");
+                for (u64 i = 0; i < set.words(); ++i)
+                    std::memcpy(&set.word(i), &raw[i * sizeof(u64)], sizeof(u64));
+                for (u64 page = pages; page < set.words() * 64; ++page) {
+                    if ((set.word(page / 64) >> (page % 64) & 1) != 0)
+                        throw SnapshotError("a set of pages has one that the memory has not");
+                }
+                return set;
+            },
+            py::arg("pages"), py::arg("bits"),
+            "What `bits` gave; SnapshotError when it is of another memory.")
+        .def(
+            "take_from",
+            [](PageSet& set, u64 first, u64 most) {
+                PageSet out(set.pages());
+                u64 page = set.next(first);
+                if (page >= set.pages()) page = set.next(0);
+                for (u64 count = 0; page < set.pages() && count < most; page = set.next(page + 1), ++count) {
+                    set.remove(page);
+                    out.insert(page);
+                }
+                return out;
+            },
+            py::arg("first"), py::arg("most"),
+            "Takes at most so many pages out, those at `first` and after it, or else the first.")
+        .def(
+            "take_range",
+            [](PageSet& set, u64 first, u64 count) {
+                PageSet out(set.pages());
+                for (u64 page = set.next(first); page < set.pages() && page - first < count;
+                     page = set.next(page + 1)) {
+                    set.remove(page);
+                    out.insert(page);
+                }
+                return out;
+            },
+            py::arg("first"), py::arg("count"), "Takes those of so many pages out that are in it.")
+        .def(
+            "share",
+            [](const PageSet& set, u64 index, u64 count) {
+                if (index >= count) throw py::index_error("there is no such share");
+                PageSet out(set.pages());
+                for (u64 i = index; i < set.words(); i += count) out.word(i) = set.word(i);
+                return out;
+            },
+            py::arg("index"), py::arg("count"),
+            "One of `count` parts: the same pages are always in the same part.")
         .def("__ior__", [](PageSet& a, const PageSet& b) { return check_same(a, b), a |= b; })
         .def("__iand__", [](PageSet& a, const PageSet& b) { return check_same(a, b), a &= b; })
         .def("__isub__", [](PageSet& a, const PageSet& b) { return check_same(a, b), a -= b; })

@@ -124,6 +124,7 @@ std::unique_ptr<hardware::PciDevice> Board::pull(const Removable& what) {
 
 void Machine::Parts::require_open() {
     settle_stop();
+    require_free();
     if (state == MachineState::stopped || state == MachineState::closed)
         throw StateError("the machine has ended: devices come and go while it is created, running or paused");
 }

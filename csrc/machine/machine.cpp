@@ -18,6 +18,7 @@ Machine::~Machine() {
 
 void Machine::start() {
     std::lock_guard lock(parts_->control);
+    parts_->require_free();
     if (parts_->state == MachineState::paused) throw StateError("the machine is paused: resume() it");
     if (parts_->state != MachineState::created)
         throw StateError("the machine was started before; build a new one to start again");
@@ -37,12 +38,54 @@ void Machine::pause() {
 void Machine::resume() {
     std::lock_guard lock(parts_->control);
     parts_->settle_stop();
+    parts_->require_free();
     if (parts_->state == MachineState::running) return;
     if (parts_->state == MachineState::created) throw StateError("the machine was never run: start() it");
     if (parts_->state != MachineState::paused) throw StateError("only a paused machine can be resumed");
     parts_->stop_instructions = ~u64{0};
     parts_->launch();
     parts_->set_running();
+}
+
+void Machine::Parts::require_free() {
+    if (held)
+        throw StateError("the machine is being handed over to another host: vm.migration says how far it is");
+}
+
+bool Machine::hold() {
+    std::lock_guard lock(parts_->control);
+    parts_->require_free();
+    parts_->settle_stop();
+    const bool ran = parts_->state == MachineState::running;
+    if (ran) {
+        parts_->halt();
+        parts_->finish_stop();
+    }
+    if (parts_->state != MachineState::paused && parts_->state != MachineState::created)
+        throw StateError("the machine has ended: there is nothing to hand over");
+    parts_->held = true;
+    return ran;
+}
+
+void Machine::release() {
+    std::lock_guard lock(parts_->control);
+    parts_->held = false;
+}
+
+void Machine::set_brake(bool on) {
+    parts_->brake = on;
+    if (on) {
+        for (auto& slot : parts_->slots) slot->hart->request_exit();
+        return;
+    }
+    {
+        std::lock_guard lock(parts_->idle_mutex);
+        parts_->idle_changed.notify_all();
+    }
+    for (auto& slot : parts_->slots) {
+        std::lock_guard lock(slot->mutex);
+        slot->changed.notify_all();
+    }
 }
 
 void Machine::close() {
@@ -105,6 +148,7 @@ StopInfo Machine::stop_info() const {
 void Machine::step(unsigned index, u64 n) {
     std::lock_guard lock(parts_->control);
     parts_->settle_stop();
+    parts_->require_free();
     if (parts_->state != MachineState::paused && parts_->state != MachineState::created) {
         throw StateError("only a paused machine can be stepped");
     }
@@ -118,6 +162,7 @@ void Machine::run_for(u64 instructions) {
     {
         std::lock_guard lock(parts_->control);
         parts_->settle_stop();
+        parts_->require_free();
         if (parts_->state != MachineState::paused && parts_->state != MachineState::created) {
             throw StateError("only a paused or new machine can be run for a number of instructions");
         }

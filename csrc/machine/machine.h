@@ -232,6 +232,14 @@ class Machine {
     // The guest's wall clock jumps; guest time goes on where it is.
     void set_wall_clock(u64 ns_since_1970);
 
+    // --- being handed over to another host ---
+    // Pauses it if it runs, and has it stay so: until release() every call that would run it or change what
+    // it consists of throws StateError. Whether it ran. StateError when the guest has ended, or it is held.
+    bool hold();
+    void release();
+    // Harts do nothing while it is on, as if the host had no time for them; pause() and all else work.
+    void set_brake(bool on);
+
     // --- observation ---
     std::vector<HartStats> hart_stats() const;
     std::vector<memory::ExitCount> exits() const;

@@ -85,6 +85,9 @@ struct Machine::Parts final : riscv::HartEnvironment, firmware::SbiPlatform, Int
     // it.
     void retire_executors(const std::string& device, const std::function<void()>& destroy);
     void require_open();  // with `control` held: StateError once the machine has ended
+    void require_free();  // likewise, while it is handed over to another host
+    void await_brake(HartSlot& slot);
+    void await_brake_in_turns();
 
     MachineConfig config;
     Clock clock;
@@ -107,6 +110,8 @@ struct Machine::Parts final : riscv::HartEnvironment, firmware::SbiPlatform, Int
     std::shared_ptr<const std::vector<u8>> origin_state;  // what reset() goes back to
 
     std::mutex control;  // one life-cycle call at a time
+    bool held = false;   // by who hands the machine over
+    std::atomic<bool> brake{false};
     mutable std::mutex state_mutex;
     std::condition_variable state_changed;
     MachineState state = MachineState::created;

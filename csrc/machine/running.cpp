@@ -166,6 +166,20 @@ void Machine::Parts::park(HartSlot& slot) {
     slot.window.slept();
 }
 
+// The hart does what others ask of it, an instruction at a time, and nothing else.
+void Machine::Parts::await_brake(HartSlot& slot) {
+    while (brake && running && slot.state.load() == HartState::started) {
+        if (slot.hart->has_events()) {
+            slot.hart->run(slot.hart->cycles() + 1);
+            continue;
+        }
+        std::unique_lock lock(slot.mutex);
+        slot.parked.store(true, std::memory_order_seq_cst);
+        slot.changed.wait(lock, [&] { return !brake || !running || slot.hart->has_events(); });
+        slot.parked.store(false, std::memory_order_seq_cst);
+    }
+}
+
 void Machine::Parts::hart_main(unsigned index) {
     HartSlot& slot = *slots[index];
     for (;;) {
@@ -180,6 +194,7 @@ void Machine::Parts::hart_main(unsigned index) {
         }
         try {
             while (running && slot.state.load() == HartState::started) {
+                if (brake) await_brake(slot);
                 const RunResult result = slot.hart->run(~u64{0});
                 if (result == RunResult::wfi) park(slot);
                 if (result == RunResult::breakpoint) {
@@ -269,6 +284,14 @@ void Machine::Parts::deterministic_turn(u64 stop_at) {
     for (unsigned i = 0; i < slots.size(); ++i) poll_deadlines(i);
 }
 
+void Machine::Parts::await_brake_in_turns() {
+    std::unique_lock lock(idle_mutex);
+    while (brake && running && !closing) {
+        for (auto& slot : slots) slot->hart->forget_stores_now();
+        idle_changed.wait_for(lock, std::chrono::milliseconds(1));
+    }
+}
+
 void Machine::Parts::deterministic_main() {
     for (;;) {
         {
@@ -281,6 +304,7 @@ void Machine::Parts::deterministic_main() {
         }
         try {
             while (running) {
+                if (brake) await_brake_in_turns();
                 deterministic_turn(stop_instructions);
                 if (running && retired() >= stop_instructions)
                     stop_with({StopReason::step, 0, 0, nullptr}, false);

@@ -104,6 +104,7 @@ void Machine::load_state(std::shared_ptr<const std::vector<u8>> saved) {
 
 u64 Machine::reset() {
     std::lock_guard lock(parts_->control);
+    parts_->require_free();
     parts_->settle_stop();
     if (parts_->state == MachineState::running) throw StateError("the machine is running: pause() it first");
     if (parts_->state == MachineState::closed) throw StateError("the machine is closed");

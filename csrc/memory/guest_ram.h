@@ -132,7 +132,7 @@ class GuestRam {
 
     // --- content that is not there yet ---
 
-    // While no hart runs. `source` outlives its being set; null: all is there.
+    // While no hart runs, but for null: all is there, and `source` stays until the memory goes.
     void set_source(PageSource* source) { source_.store(source, std::memory_order_release); }
     // Waits for all of it.
     bool require_all() const { return host(base_, size_) != nullptr; }

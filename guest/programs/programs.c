@@ -16,6 +16,7 @@ static const struct {
     {{"smp"}, program_smp},         /* all harts on shared memory */
     {{"memtest"}, program_memtest}, /* patterns in free memory */
     {{"cpu"}, program_cpu},         /* cpu=all or cpu=crc,matrix,... */
+    {{"dirty"}, program_dirty},     /* writes memory at a rate */
     {{"bench"}, program_bench},     /* bench=io, bench=net, bench=netserve */
     {{"echo"}, program_echo},       /* sends back lines on the consoles */
     {{"net", "ping", "netsend", "netrecv"}, program_net},

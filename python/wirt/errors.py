@@ -15,6 +15,8 @@ __all__ = [
     "ConsoleTimeout",
     "DmaError",
     "ImageError",
+    "MigrationError",
+    "MigrationInDoubt",
     "NetworkError",
     "PullError",
     "SnapshotError",
@@ -54,6 +56,14 @@ class AddressError(WirtError, LookupError):
 
 class SnapshotError(WirtError):
     """A snapshot, or a migration's stream, that is broken, foreign, newer than this release, or of another machine."""
+
+
+class MigrationError(WirtError):
+    """A machine could not be moved. Where the message does not say otherwise it goes on at the source."""
+
+
+class MigrationInDoubt(MigrationError):
+    """The destination may have the machine, and cannot be asked: ``vm.migration.resolve()`` ends that."""
 
 
 class DmaError(WirtError):

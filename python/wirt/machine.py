@@ -23,6 +23,7 @@ from wirt.sizes import parse_size
 # `import wirt` shall cost little: what only some calls need is imported by them.
 if TYPE_CHECKING:
     from concurrent.futures import Future
+    import ssl
 
     import numpy as np
     from numpy.typing import NDArray
@@ -30,11 +31,18 @@ if TYPE_CHECKING:
     from wirt import stats as _stats
     from wirt.input import Keyboard, Tablet
     from wirt.snapshot import Snapshot
+    from wirt.migration import MigrationProgress, MigrationReport
+    from wirt.migration.destination import Reception
+    from wirt.migration.source import Migration
+    from wirt.migration.transport import TlsFiles
     from wirt.vnc import VncServer
 
 __all__ = ["Machine"]
 
 _T = TypeVar("_T")
+
+# States of a migration in which the machine's parts must stay what was said to the other side.
+_ON_THE_WAY = ("copying", "switching", "in doubt", "post-copy", "interrupted")
 
 ImageSource = str | os.PathLike[str] | bytes
 
@@ -186,6 +194,8 @@ class Machine:
             for name, core in (("serial", self._core.serial), ("hvc", self._core.hvc), ("console", self._core.console))
         }
         self._raised: BaseException | None = None
+        self._migrating = threading.Lock()
+        self._migration: Migration | Reception | None = None
         self._plugged: dict[str, Disk | Port] = {}
         self._mapped: list[str] = []  # names of devices in Python
         self._begun_elsewhere = False  # restored, and not run since
@@ -530,6 +540,7 @@ class Machine:
             StorageError: the disk is in use, or cannot be opened.
             StateError: the machine has ended.
         """
+        self._require_stay()
         where = None if slot is None else natural(slot, "slot")
         if where is not None and where > 31:
             raise ConfigError(f"slot {slot}: a PCI bus has 0 to 31")
@@ -571,6 +582,7 @@ class Machine:
             ConfigError: it is no device of this machine, or one that cannot be taken out.
             StateError: the machine has ended.
         """
+        self._require_stay()
         name = next((name for name, plugged in self._plugged.items() if device in (name, plugged)), None)
         if name is None:
             raise ConfigError(f"{device!r}: is no device that attach() has plugged into this machine")
@@ -670,6 +682,119 @@ class Machine:
         from wirt.snapshot.reader import restore
 
         return restore(path, disks=disks, nets=nets, verify=verify, new_generation=new_generation, clock=clock)
+    # --- to another host ---
+
+    def migrate(
+        self,
+        to: str | int,
+        *,
+        mode: Literal["precopy", "postcopy", "hybrid"] = "precopy",
+        downtime: float = 0.3,
+        streams: int = 1,
+        compress: Literal["auto", "always", "never"] = "auto",
+        storage: bool = False,
+        tls: ssl.SSLContext | TlsFiles | None = None,
+        secret: bytes | str | None = None,
+        bandwidth: float | None = None,
+        timeout: float | None = None,
+        on_progress: Callable[[MigrationProgress], None] | None = None,
+        auto_converge: bool = True,
+    ) -> MigrationReport:
+        """Moves the machine to a process that waits for it in :meth:`receive`, while the guest runs.
+
+        When it returns the machine runs there and this one is closed. When it raises the machine goes on here, but for
+        :class:`MigrationInDoubt`. The guest, its devices and its connections notice nothing but a short pause.
+
+        Args:
+            to: ``tcp://HOST:PORT``, ``unix:/PATH``, or the descriptor of a connected stream socket.
+            mode: ``"precopy"``: memory first, then the switch-over; ``"postcopy"``: the switch-over at once, memory
+                follows; ``"hybrid"``: one pass of the former, then the latter.
+            downtime: seconds that the guest may stand still before the machine is offered; if that cannot be kept
+                the migration ends with an error. Not of post-copy.
+            streams: connections that carry memory side by side.
+            compress: ``"auto"`` compresses where that is faster.
+            storage: the content of disks that can be written goes along. Without it there must be no such disk.
+            tls: a client's context, or ``{"cert": ..., "key": ..., "ca": ...}``, PEM files.
+            secret: what both sides know, at least 16 bytes. TCP needs ``tls``, or on loopback ``secret``; on a unix
+                socket without a secret the other side must be the same user; a descriptor is the caller's to vouch for.
+            bandwidth: bytes a second at most.
+            timeout: seconds after which it gives up, as long as the guest runs here.
+            on_progress: called now and then, on threads of the migration.
+            auto_converge: slow a guest down that writes faster than its memory can be sent.
+
+        Raises:
+            MigrationError: it failed, and the machine goes on here (or, in post-copy, waits for ``migration.recover``).
+            MigrationInDoubt: the destination may have it: see :attr:`migration`.
+            ConfigError: the arguments make no sense, or content of disks would be lost.
+            StateError: the machine has ended, or is being migrated.
+        """
+        from wirt.migration import source
+
+        options = source.Options(
+            mode=mode,
+            downtime=downtime,
+            streams=streams,
+            compress=compress,
+            storage=storage,
+            tls=tls,
+            secret=secret,
+            bandwidth=bandwidth,
+            timeout=timeout,
+            on_progress=on_progress,
+            auto_converge=auto_converge,
+        )
+        with self._migrating:
+            self._require_stay()
+            migration = source.Migration(self, to, options)
+            self._migration = migration
+        return migration.run()
+
+    @classmethod
+    def receive(
+        cls,
+        at: str | int,
+        *,
+        disks: Sequence[Disk | str | os.PathLike[str]] = (),
+        nets: Sequence[Port] | None = None,
+        tls: ssl.SSLContext | TlsFiles | None = None,
+        secret: bytes | str | None = None,
+        timeout: float | None = None,
+        on_progress: Callable[[MigrationProgress], None] | None = None,
+    ) -> Machine:
+        """Waits for a machine that :meth:`migrate` sends; it runs when this returns, if it ran there.
+
+        Args:
+            at: where to listen: ``tcp://HOST:PORT``, ``unix:/PATH``; or the descriptor of a connected stream socket.
+            disks: one for each of the machine's, of the same size, bus and serial; what they hold is overwritten
+                where the source sends its disks' content.
+            nets: a port for each of the machine's NICs, which takes on its address; None: each is on a network of its
+                own.
+            tls: a server's context that asks for certificates, or ``{"cert": ..., "key": ..., "ca": ...}``.
+            secret: as for :meth:`migrate`.
+            timeout: seconds to wait for a source.
+            on_progress: called now and then, on a thread of the migration.
+
+        Raises:
+            MigrationError: no machine came, or what came was not whole. Nothing runs here then.
+            ConfigError: the address cannot be used, or there is not enough security for it.
+        """
+        from wirt.migration.destination import receive
+        from wirt.migration.transport import Security
+
+        return receive(at, disks, nets, Security(tls, secret, server=True), timeout, on_progress)
+
+    @property
+    def migration(self) -> Migration | Reception | None:
+        """The last :meth:`migrate` of this machine, or how it came here by :meth:`receive`; None without either.
+
+        Its ``state`` says how far it is, and ``resolve()`` and ``recover()`` mend what a broken connection left.
+        """
+        return self._migration
+
+    def _require_stay(self) -> None:
+        """Raises StateError while the machine is on its way to another host."""
+        if self._migration is not None and self._migration.state in _ON_THE_WAY:
+            raise StateError(f"the machine is being migrated: vm.migration is {self._migration.state}")
 
     # --- observation ---
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import string
+import struct
 from typing import Literal, get_args
 
 from wirt import _core
@@ -56,6 +57,12 @@ class Port:
     @link.setter
     def link(self, up: bool) -> None:
         self._core.link = up
+
+    def _announce(self) -> None:
+        """Says in the NIC's name that it is here now: a RARP request (RFC 903), from which every switch learns."""
+        head = b"\xff" * 6 + self._address + b"\x80\x35"
+        request = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 3) + (self._address + bytes(4)) * 2
+        self._core.send((head + request).ljust(60, b"\0"))
 
     def _configuration(self, virtio: _core.VirtioTransport) -> _core.NetConfig:
         """The core's configuration of it for a machine."""

@@ -47,7 +47,7 @@ def exit_status(error: WirtError) -> int:
 class _LazyGroup(click.Group):
     """Imports a subcommand when it is called, so that each starts as fast as what it needs."""
 
-    _commands = ("bench", "demo", "doctor", "inspect", "pull", "run", "snapshot")
+    _commands = ("bench", "demo", "doctor", "inspect", "migrate", "pull", "receive", "run", "snapshot")
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self._commands)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Unpack
 
@@ -11,7 +12,7 @@ import click
 from wirt.cli.machine_options import MachineOptions, build_machine, machine_options
 from wirt.machine import Machine
 
-__all__ = ["command"]
+__all__ = ["command", "interact"]
 
 _LARGEST_GUEST_CODE = 69
 
@@ -37,6 +38,7 @@ _LARGEST_GUEST_CODE = 69
     metavar="PATH",
     help="Take a snapshot when you leave the console, or when time is up, with disks in memory in it.",
 )
+@click.option("--control", metavar="unix:/PATH", help="Let `wirt migrate` of the same user move the machine.")
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -45,6 +47,7 @@ def command(
     vnc: str | None,
     restore: Path | None,
     snapshot_to: Path | None,
+    control: str | None,
     **options: Unpack[MachineOptions],
 ) -> None:
     """Run a guest with this terminal as its console; Ctrl-] leaves it.
@@ -60,9 +63,7 @@ def command(
         if vnc is not None:
             click.echo(f"wirt: VNC viewers connect to {vm.vnc(vnc).address}", err=True)
         vm.start()
-        if sys.stdin.isatty():
-            click.echo("wirt: Ctrl-] leaves the console", err=True)
-        status = _interact(vm, timeout)
+        status = interact(vm, timeout, control)
         if snapshot_to is not None:
             _take_snapshot(vm, snapshot_to)
         if stats:
@@ -94,8 +95,42 @@ def _take_snapshot(vm: Machine, path: Path) -> None:
     click.echo(f"\r\nwirt: {snapshot.path}; go on with: wirt run --restore {path}", err=True)
 
 
+def interact(vm: Machine, timeout: float | None, control: str | None) -> int:
+    """The terminal is the console, until the machine ends or goes elsewhere; the command's exit status."""
+    if sys.stdin.isatty():
+        click.echo("wirt: Ctrl-] leaves the console", err=True)
+    if control is None:
+        return _interact(vm, timeout)
+    from wirt.cli.control import Control
+
+    socket = Control(vm, control)
+    try:
+        return _interact(vm, timeout)
+    finally:
+        socket.close()
+
+
+def _undecided(vm: Machine) -> bool:
+    return vm.migration is not None and vm.migration.state in ("switching", "in doubt", "post-copy", "interrupted")
+
+
 def _interact(vm: Machine, timeout: float | None) -> int:
-    left = vm.console.interact(timeout=timeout)
+    while True:
+        left = vm.console.interact(timeout=timeout)
+        if left or not (vm.state == "running" or _undecided(vm)):
+            break
+        # Paused to be switched over. Leaving now would be the end of it, here or there.
+        said = False
+        while _undecided(vm):
+            if vm.migration is not None and vm.migration.state == "in doubt" and not said:
+                said = True
+                click.echo("\r\nwirt: it is not known whether the machine runs there: wirt migrate --resolve", err=True)
+            time.sleep(0.05)
+        if vm.state != "running" or timeout is not None:
+            break
+    if vm.migration is not None and vm.migration.state == "completed":
+        click.echo("\r\nwirt: the machine runs elsewhere now", err=True)
+        return 0
     if vm.state == "running":
         if left:
             return 0
