@@ -68,6 +68,9 @@ struct Machine::Parts final : riscv::HartEnvironment, firmware::SbiPlatform, Int
     void visit_state(StateVisitor& v);  // with the memory
     void visit_machine(StateVisitor& v);
     void load_state(std::span<const u8> saved);
+    // Puts the harts' caches into the state that they have in a machine that was just loaded. Of a guest that
+    // changes page tables without a fence, or clears accessed bits as Linux does, they decide what happens.
+    void forget_caches();
     void await_forgotten_stores();
     void hart_main(unsigned index);
     void park(HartSlot& slot);

@@ -72,6 +72,11 @@ void Machine::Parts::load_state(std::span<const u8> saved) {
     stop_instructions = ~u64{0};
 }
 
+void Machine::Parts::forget_caches() {
+    for (auto& slot : slots) slot->hart->forget_caches();
+    ram.forget_code();
+}
+
 // On the caller's thread, which is no hart's.
 void Machine::Parts::await_forgotten_stores() {
     for (auto& slot : slots) slot->hart->forget_stores();
@@ -87,6 +92,8 @@ std::vector<u8> Machine::save_state() {
     std::lock_guard lock(parts_->control);
     if (parts_->state == MachineState::stopped || parts_->state == MachineState::closed)
         throw StateError("the machine has ended: there is no state to go on from");
+    // From here on it has to go the way of its copies.
+    if (parts_->config.deterministic) parts_->forget_caches();
     state::SaveVisitor visitor;
     parts_->visit_machine(visitor);
     return visitor.finish();

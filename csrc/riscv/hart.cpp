@@ -225,6 +225,13 @@ bool Hart::breakpoint_near(u64 address) const {
 
 // ---------------------------------------------------------------- state
 
+void Hart::forget_caches() {
+    flush_all();
+    blocks_.clear();
+    ++code_version_;
+    flush_jump_caches();
+}
+
 void Hart::visit_state(StateVisitor& v) {
     v.section("hart" + std::to_string(id_), 1);
     for (unsigned i = 1; i < 32; ++i) v.field("x" + std::to_string(i), x_[i]);

@@ -139,6 +139,9 @@ class Hart {
     bool has_events() const { return events_.load(std::memory_order_seq_cst) != 0; }
     void set_breakpoints(std::vector<u64> virtual_addresses);
     void visit_state(StateVisitor& v);
+    // What a hart that was just loaded has not: translations and decoded code. Every hart, and then
+    // GuestRam::forget_code(), or none.
+    void forget_caches();
 
     struct Stats {
         u64 traps = 0, interrupts = 0, tlb_misses = 0, page_walks = 0, tlb_flushes = 0;
