@@ -24,10 +24,19 @@ PROGRAMS = {
         *(f"csrc/base/{part}.cpp" for part in ("clock", "deadline")),
         "csrc/devices/hardware/goldfish_rtc.cpp",
     ],
+    "tests/base/test_host_pages.cpp": ["csrc/base/host_pages.cpp"],
+    "tests/riscv/test_hart_state.cpp": ["csrc/riscv/*.cpp", "csrc/memory/*.cpp"],
     "tests/base/test_entropy.cpp": ["csrc/base/entropy.cpp"],
     "tests/base/test_executor.cpp": ["csrc/base/executor.cpp"],
     "tests/riscv/test_softfloat.cpp": ["csrc/riscv/softfloat.cpp"],
     "tests/devices/hardware/test_imsic.cpp": [f"csrc/devices/hardware/{part}.cpp" for part in ("aplic", "imsic")],
+    "tests/devices/hardware/test_e1000e_state.cpp": [
+        "csrc/devices/hardware/e1000e/*.cpp",
+        "csrc/devices/hardware/pci*.cpp",
+        "csrc/memory/*.cpp",
+        "csrc/network/*.cpp",
+        *(f"csrc/base/{part}.cpp" for part in ("clock", "deadline", "executor")),
+    ],
     "tests/devices/hardware/test_pci_device.cpp": _PCI,
     "tests/devices/hardware/test_pcie_root_port.cpp": _PCI,
     "tests/devices/virtio/test_packed_queue.cpp": [
@@ -37,7 +46,8 @@ PROGRAMS = {
     "tests/devices/virtio/test_virtio_core.cpp": [
         *(f"csrc/devices/virtio/{part}.cpp" for part in ("virtio_core", "virtio_device", "virtio_transport")),
         *(f"csrc/devices/virtio/{part}.cpp" for part in ("virtio_mmio", "descriptors", "split_queue", "packed_queue")),
-        *(f"csrc/devices/virtio/{part}.cpp" for part in ("block", "net", "net_filter")),
+        *(f"csrc/devices/virtio/{part}.cpp" for part in ("block", "console", "net", "net_filter")),
+        "csrc/devices/console_port.cpp",
         "csrc/network/*.cpp",
         "csrc/memory/*.cpp",
         "csrc/base/executor.cpp",
@@ -60,8 +70,8 @@ def test_program(program, tmp_path):
         *(str(path.relative_to(ROOT)) for glob in PROGRAMS[program] for path in sorted(ROOT.glob(glob))),
     ]
     executable = tmp_path / "test"
-    flags = ["-std=gnu++20", "-O1", "-g1", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-Icsrc", "-pthread"]
-    flags += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    flags = ["-std=gnu++20", "-O1", "-g1", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-Icsrc", "-Itests"]
+    flags += ["-pthread", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     build = subprocess.run([compiler, *flags, *sources, "-o", executable], cwd=ROOT, capture_output=True, text=True)
     assert build.returncode == 0, build.stderr
     # A sanitizer that is preloaded for the extension must not be for this program, which links its own.

@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "base/executor.h"
+#include "base/state_visitor.h"
 #include "base/types.h"
 
 namespace wirt {
@@ -33,6 +34,12 @@ class DeferredWork {
         }
     }
     void drain() { executor_.drain(); }
+    // In the caller's section: what waits for resume(). Of a saved state only the kinds in `valid` are taken.
+    void visit_state(StateVisitor& v, u64 valid) {
+        u64 pending = pending_;
+        v.field("pending", pending);
+        if (v.loading()) pending_ = pending & valid;
+    }
 
   private:
     void post(unsigned kind) {

@@ -5,9 +5,11 @@
 #include <sys/mman.h>
 
 #include <cstring>
+#include <string_view>
 #include <utility>
 
 #include "base/bits.h"
+#include "base/state_visitor.h"
 #include "base/types.h"
 
 namespace wirt {
@@ -45,6 +47,11 @@ class HostPages {
         std::memset(data_ + offset, 0, first - offset);
         std::memset(data_ + last, 0, offset + length - last);
     }
+
+    // In the caller's section, as what is not zero: pages that were never written cost next to nothing,
+    // neither in a saved state nor in the machine that loads it. StateError for a saved state that
+    // contradicts itself.
+    void visit_state(StateVisitor& v, std::string_view name);
 
   private:
     void swap(HostPages& other) {

@@ -58,6 +58,7 @@ class Board {
     // Blob for the guest; `initrd` empty: none. `firmware`: M-mode software finds the ACLINT.
     std::vector<u8> device_tree(const MachineConfig& config, u64 initrd_base, u64 initrd_size);
 
+    // At rest: after pause() and with the executors drained, to load as well as to save.
     void visit_state(StateVisitor& v);
     std::vector<DeviceInfo> devices(const memory::AddressSpace& bus, bool describe = false) const;
     void pause();

@@ -11,7 +11,7 @@ namespace wirt::machine {
 using firmware::HartState;
 
 void Machine::Parts::visit_machine(StateVisitor& v) {
-    v.section("machine", 2);
+    v.section("machine", 3);
     // Only ever compared.
     u64 memory = config.memory;
     auto harts = static_cast<u32>(slots.size());
@@ -32,6 +32,7 @@ void Machine::Parts::visit_machine(StateVisitor& v) {
     v.field("slice_ran", slice.ran_ns);
     v.field("slice_next", slice.next);
     v.field("slice_open", slice.open);
+    v.field("slice_fresh", slice.fresh);
     clock.visit_state(v);
     for (auto& slot : slots) slot->hart->visit_state(v);
     if (v.loading()) {
@@ -55,7 +56,7 @@ void Machine::Parts::visit_state(StateVisitor& v) {
 }
 
 void Machine::Parts::load_state(std::span<const u8> saved) {
-    state::LoadVisitor visitor(saved);
+    state::LoadVisitor visitor(saved, config.deterministic);
     try {
         visit_machine(visitor);
     } catch (const SnapshotError&) {
@@ -77,8 +78,13 @@ void Machine::Parts::forget_caches() {
     ram.forget_code();
 }
 
-// On the caller's thread, which is no hart's.
+// On the caller's thread, which is no hart's, but for checkpoints.
 void Machine::Parts::await_forgotten_stores() {
+    if (std::this_thread::get_id() == thread.get_id()) {
+        for (auto& slot : slots) slot->hart->forget_stores();
+        for (auto& slot : slots) slot->hart->forget_stores_now();
+        return;
+    }
     for (auto& slot : slots) slot->hart->forget_stores();
     for (auto& slot : slots) {
         const HartSlot& runs = config.deterministic ? *slots[0] : *slot;
@@ -94,6 +100,7 @@ std::vector<u8> Machine::save_state() {
         throw StateError("the machine has ended: there is no state to go on from");
     // From here on it has to go the way of its copies.
     if (parts_->config.deterministic) parts_->forget_caches();
+    if (parts_->recording) parts_->recording->note_forgotten_caches();
     state::SaveVisitor visitor;
     parts_->visit_machine(visitor);
     return visitor.finish();
@@ -112,6 +119,7 @@ u64 Machine::reset() {
     parts_->settle_stop();
     if (parts_->state == MachineState::running) throw StateError("the machine is running: pause() it first");
     if (parts_->state == MachineState::closed) throw StateError("the machine is closed");
+    parts_->require_no_recording("reset");
     if (!parts_->origin_state) {
         throw StateError(
             "the machine did not begin from a snapshot or as a clone: there is nothing to go "

@@ -218,7 +218,6 @@ void Hart::visit_aia_state(StateVisitor& v) {
     aia_.miselect &= select_mask;
     aia_.siselect &= select_mask;
     aia_.mvien &= mvien_writable;
-    update_virtual_interrupts();
 }
 
 }  // namespace wirt::riscv

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/bits.h"
+#include "base/error.h"
 #include "riscv/hart.h"
 #include "riscv/isa.h"
 
@@ -36,6 +37,24 @@ constexpr u64 menvcfg_writable =
 constexpr u64 senvcfg_writable = envcfg::fiom | envcfg::cbie | envcfg::cbcfe | envcfg::cbze;
 
 constexpr u64 pmp_address_mask = (u64{1} << 54) - 1;
+constexpr u8 pmpcfg_writable = 0x9f;
+constexpr u64 mcountinhibit_writable = 5;
+
+// UXL and SXL are fixed at 64 bits.
+constexpr u64 mstatus_fixed = u64{2} << 32 | u64{2} << 34;
+
+// 146 years of a deterministic hart: sums with slices do not wrap below it.
+constexpr u64 most_cycles = u64{1} << 62;
+
+constexpr bool satp_mode_exists(u64 satp) {
+    const u64 mode = satp >> 60;
+    return mode == 0 || (mode >= 8 && mode <= 10);
+}
+
+// R = 0 with W = 1 is reserved.
+constexpr bool pmp_permission_exists(u8 cfg) {
+    return (cfg & 3) != 2;
+}
 
 // CBIE = 2 is reserved: such a write leaves the field as it is.
 u64 write_envcfg(u64 old, u64 value, u64 writable) {
@@ -151,6 +170,46 @@ void Hart::write_mstatus(u64 value, u64 mask) {
     if ((next & mstatus::fs) == mstatus::fs) next |= mstatus::sd;
     mstatus_ = next;
     select_translation();
+}
+
+// What no guest could have brought about is not taken from a saved state: much of it is used as an index.
+void Hart::require_legal_state() const {
+    const auto require = [this](bool legal, const char* what) {
+        if (legal) return;
+        throw StateError("the saved state of hart " + std::to_string(id_) +
+                         " is broken: no hart has such a " + what);
+    };
+    const auto require_bits = [&](u64 value, u64 bits, const char* what) {
+        require((value & ~bits) == 0, what);
+    };
+    require(privilege_ == Privilege::user || privilege_ == Privilege::supervisor ||
+                privilege_ == Privilege::machine,
+            "privilege mode");
+    require(cycles_ <= most_cycles && exceptions_ <= cycles_, "count of cycles");
+    require_bits(pc_, ~u64{1}, "pc");
+    require_bits(fflags_, 31, "fflags");
+    require_bits(frm_, 7, "frm");
+    require_bits(mstatus_ ^ mstatus_fixed, mstatus_writable | mstatus::sd, "mstatus");
+    require((mstatus_ & mstatus::mpp) != u64{2} << mstatus::mpp_shift, "mstatus.MPP");
+    require(((mstatus_ & mstatus::sd) != 0) == ((mstatus_ & mstatus::fs) == mstatus::fs), "mstatus.SD");
+    require_bits(mip_.load(), all_irqs, "mip");
+    require_bits(mie_, all_irqs, "mie");
+    require_bits(mideleg_, supervisor_irqs, "mideleg");
+    require_bits(medeleg_, delegable_exceptions, "medeleg");
+    require_bits(mtvec_ | stvec_, ~u64{2}, "trap vector");
+    require_bits(mepc_ | sepc_, ~u64{1}, "mepc or sepc");
+    require(satp_mode_exists(satp_), "satp.MODE");
+    require_bits(menvcfg_, menvcfg_writable, "menvcfg");
+    require_bits(senvcfg_, senvcfg_writable, "senvcfg");
+    for (const u64 configuration : {menvcfg_, senvcfg_})
+        require((configuration & envcfg::cbie) != u64{2} << 4, "envcfg.CBIE");
+    require_bits(mcounteren_ | scounteren_, 0xffff'ffff, "counter enable");
+    require_bits(mcountinhibit_, mcountinhibit_writable, "mcountinhibit");
+    for (const u8 cfg : pmpcfg_) {
+        require_bits(cfg, pmpcfg_writable, "pmpcfg");
+        require(pmp_permission_exists(cfg), "pmpcfg");
+    }
+    for (const u64 address : pmpaddr_) require_bits(address, pmp_address_mask, "pmpaddr");
 }
 
 bool Hart::csr_accessible(u16 number, bool writes) const {
@@ -382,9 +441,8 @@ bool Hart::csr_write(u16 number, u64 value) {
             events_.fetch_or(ev_settle);
             return true;
         case csr_satp: {
-            const u64 mode = value >> 60;
             // "If satp is written with an unsupported MODE, the entire write has no effect" (12.1.11).
-            if (mode != 0 && (mode < 8 || mode > 10)) return true;
+            if (!satp_mode_exists(value)) return true;
             satp_ = value;
             select_translation();
             return true;
@@ -429,7 +487,7 @@ bool Hart::csr_write(u16 number, u64 value) {
             csr_read(csr_minstret, instret);
             cycle += bit(mcountinhibit_, 0) ? 0 : own;
             instret += bit(mcountinhibit_, 2) ? 0 : own;
-            mcountinhibit_ = value & 5;
+            mcountinhibit_ = value & mcountinhibit_writable;
             csr_write(csr_mcycle, cycle);
             csr_write(csr_minstret, instret);
             return true;
@@ -465,9 +523,8 @@ bool Hart::csr_write(u16 number, u64 value) {
             for (unsigned i = 0; i < 8; ++i) {
                 u8& cfg = pmpcfg_[(number == csr_pmpcfg0 ? 0 : 8) + i];
                 if ((cfg & 0x80) != 0) continue;  // locked until reset (3.7.1.2)
-                u8 next = static_cast<u8>(value >> (8 * i)) & 0x9f;
-                // R = 0 with W = 1 is reserved.
-                if ((next & 3) == 2) next &= static_cast<u8>(~2u);
+                u8 next = static_cast<u8>(value >> (8 * i)) & pmpcfg_writable;
+                if (!pmp_permission_exists(next)) next &= static_cast<u8>(~2u);
                 cfg = next;
             }
             flush_all();

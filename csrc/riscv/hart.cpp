@@ -51,9 +51,9 @@ void Hart::set_privilege(Privilege privilege) {
 
 // ---------------------------------------------------------------- running
 
-RunResult Hart::run(u64 until) {
+RunResult Hart::run(u64 until, bool resumes) {
     const fp::DefaultEnvironment float_environment;
-    step_over_ = breakpoint_at(pc_) ? pc_ : ~u64{0};
+    step_over_ = resumes && breakpoint_at(pc_) ? pc_ : ~u64{0};
     try {
         return interpret(until, nullptr);
     } catch (...) {
@@ -233,6 +233,25 @@ void Hart::forget_caches() {
 }
 
 void Hart::visit_state(StateVisitor& v) {
+    try {
+        visit_registers(v);
+        if (v.loading()) require_legal_state();
+    } catch (...) {
+        // A hart must not stand with what no guest could have brought about.
+        if (v.loading()) {
+            reset(ram_.base(), Privilege::machine);
+            cycles_ = exceptions_ = 0;
+        }
+        throw;
+    }
+    if (!v.loading()) return;
+    update_float_mode();
+    update_virtual_interrupts();
+    forget_caches();
+    select_translation();
+}
+
+void Hart::visit_registers(StateVisitor& v) {
     v.section("hart" + std::to_string(id_), 1);
     for (unsigned i = 1; i < 32; ++i) v.field("x" + std::to_string(i), x_[i]);
     for (unsigned i = 0; i < 32; ++i) v.field("f" + std::to_string(i), f_[i]);
@@ -272,13 +291,6 @@ void Hart::visit_state(StateVisitor& v) {
     v.field("pmpcfg", pmpcfg_);
     v.field("pmpaddr", pmpaddr_);
     if (machine_file_ != nullptr) visit_aia_state(v);
-    if (v.loading()) {
-        update_float_mode();
-        // Decoded code stays: what of it does not fit the memory any more, the pages' generations say.
-        flush_all();
-        at_block_ = nullptr;
-        select_translation();
-    }
 }
 
 }  // namespace wirt::riscv

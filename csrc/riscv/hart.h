@@ -77,7 +77,8 @@ class Hart {
     // --- running (the hart's thread) ---
     // Runs until cycles() reaches `until`, or something in RunResult happens. An exception of a host-side
     // device passes through; the hart then stands at the instruction that accessed it.
-    RunResult run(u64 until);
+    // `resumes`: a breakpoint at which it stands has stopped it before.
+    RunResult run(u64 until, bool resumes = true);
     // Ticks at which the supervisor timer is due; ~0 when it is off.
     u64 timer_deadline() const;
     // True when WFI would not wait.
@@ -238,6 +239,7 @@ class Hart {
     void write_mstatus(u64 value, u64 mask);
     u64 mip();
     void update_float_mode();
+    void require_legal_state() const;
 
     // aia.cpp
     static bool reaches_interrupt_file(u16 number);
@@ -254,6 +256,9 @@ class Hart {
     u32 priority_number(Interrupt which, Privilege level) const;
     u64 topi(Privilege level);
     void visit_aia_state(StateVisitor& v);
+
+    // hart.cpp
+    void visit_registers(StateVisitor& v);
 
     // trap.cpp
     struct TopInterrupt {
@@ -325,7 +330,6 @@ class Hart {
     u64 cycle_offset_ = 0, instret_offset_ = 0;
     u8 pmpcfg_[16] = {};
     u64 pmpaddr_[16] = {};
-    bool pmp_active_ = false;
 
     const unsigned id_;
     memory::AddressSpace& bus_;

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import wirt
-from tests.support.copies import copy_of, first_difference
+from support.copies import copy_of, first_difference
 from wirt.guest_image import guest_image
 
 IO = "bench=io bench.mb=1 bench.ops=64 bench.console=4096"

@@ -194,6 +194,16 @@ void Ahci::reset() {
     update_interrupts();
 }
 
+void Ahci::pause_function() {
+    std::lock_guard lock(mutex());
+    for (const auto& port : ports_) port->pause();
+}
+
+void Ahci::resume_function() {
+    std::lock_guard lock(mutex());
+    for (const auto& port : ports_) port->resume();
+}
+
 // AHCI 1.3.1, 10.6: a port with an enabled event sets its bit of IS, which stays until software clears it and
 // comes back at once if the event is still there. The pin shows IS; a message announces each bit that is set,
 // and again what software left set, so that none is lost between a read and a write of IS.

@@ -45,6 +45,9 @@ class Ahci final : public PciDevice, public memory::MmioDevice, public CountedDe
     // With the executors drained: no command is then half done.
     void visit_state(StateVisitor& v) override;
     const DeviceCounters& counters() const override { return counters_; }
+    // The machine drains the executors in between.
+    void pause_function() override;
+    void resume_function() override;
 
   private:
     friend class AhciPort;

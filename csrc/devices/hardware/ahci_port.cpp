@@ -309,15 +309,24 @@ std::optional<unsigned> AhciPort::next_slot() const {
 }
 
 void AhciPort::kick() {
-    if (scheduled_ || !next_slot()) return;
+    if (paused_ || scheduled_ || !next_slot()) return;
     scheduled_ = true;
     executor_.post([this] { run(); });
 }
 
 void AhciPort::run() {
     std::unique_lock lock(hba_.mutex());
-    while (const auto slot = next_slot()) execute(*slot, lock);
+    while (!paused_) {
+        const auto slot = next_slot();
+        if (!slot) break;
+        execute(*slot, lock);
+    }
     scheduled_ = false;
+}
+
+void AhciPort::resume() {
+    paused_ = false;
+    kick();
 }
 
 void AhciPort::execute(unsigned slot, std::unique_lock<std::mutex>& lock) {

@@ -41,6 +41,10 @@ class AhciPort {
     void stop();
     // HBA reset; `power_on` also clears the addresses, which an HBA reset keeps (10.4.3).
     void reset(bool power_on);
+    // From here on no command begins; what was issued waits in PxCI for resume(). The command in flight ends
+    // before the executor is drained.
+    void pause() { paused_ = true; }
+    void resume();
     void visit_state(StateVisitor& v);
 
   private:
@@ -95,6 +99,7 @@ class AhciPort {
     std::atomic<u32> incarnation_{0};
     bool scheduled_ = false;  // a task of ours is on the executor
     bool in_flight_ = false;
+    bool paused_ = false;
     std::vector<iovec> spans_;  // the executor's
 };
 

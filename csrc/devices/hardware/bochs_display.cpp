@@ -106,14 +106,8 @@ class BochsDisplay::VideoMemory final : public memory::MmioDevice {
     }
     void reset() override { pages_->clear(0, pages_->size()); }
     void visit_state(StateVisitor& v) override {
-        v.section(name_, 1);
-        std::vector<u8> content;
-        if (!v.loading()) content.assign(pages_->data(), pages_->data() + pages_->size());
-        v.blob("content", content, pages_->size());
-        if (v.loading()) {
-            reset();
-            std::copy(content.begin(), content.end(), pages_->data());
-        }
+        v.section(name_, 2);
+        pages_->visit_state(v, "content");
     }
 
     const u8* data() const { return pages_->data(); }

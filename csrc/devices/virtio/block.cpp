@@ -271,6 +271,10 @@ void VirtioBlock::visit_state(StateVisitor& v) {
     v.field("write_through", policy_.write_through);
     v.field("discard", policy_.discard);
     v.field("write_zeroes", policy_.write_zeroes);
+    if (!v.loading()) return;
+    config_[config_writeback] &= 1;
+    policy_.discard = policy_.discard && core().negotiated(feature_discard);
+    policy_.write_zeroes = policy_.write_zeroes && core().negotiated(feature_write_zeroes);
 }
 
 }  // namespace wirt::devices::virtio

@@ -59,11 +59,13 @@ u64 VirtioConsole::features() const {
     return feature_size | feature_emerg_write;
 }
 
+void VirtioConsole::listen() {
+    std::lock_guard lock(listener_->mutex);
+    listener_->device = this;
+}
+
 void VirtioConsole::activate() {
-    {
-        std::lock_guard lock(listener_->mutex);
-        listener_->device = this;
-    }
+    listen();
     // Input may have been waiting since before there was a driver.
     schedule(receiveq);
 }
@@ -145,7 +147,8 @@ void VirtioConsole::transmit() {
 void VirtioConsole::visit_state(StateVisitor& v) {
     v.section("virtio-console", 1);
     v.field("config", config_);
-    if (v.loading() && core().has_queue(receiveq)) activate();
+    // What waits in the port is told by the port, which is loaded after its device.
+    if (v.loading() && core().has_queue(receiveq)) listen();
 }
 
 }  // namespace wirt::devices::virtio

@@ -34,6 +34,7 @@ class VirtioConsole final : public VirtioDevice {
     struct Listener;
 
     void process(unsigned work) override;
+    void listen();
     void receive();
     void transmit();
 

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/bits.h"
+#include "base/error.h"
 #include "devices/virtio/iovecs.h"
 
 namespace wirt::devices::virtio {
@@ -85,6 +86,11 @@ const Format* format_of(u32 number) {
     const auto* found = std::find_if(std::begin(formats), std::end(formats),
                                      [&](const Format& f) { return f.number == number; });
     return found == std::end(formats) ? nullptr : found;
+}
+
+bool possible(u32 format, u32 width, u32 height) {
+    return format_of(format) != nullptr && width != 0 && width <= most_pixels_a_side && height != 0 &&
+           height <= most_pixels_a_side;
 }
 
 // To 0xAARRGGBB.
@@ -274,10 +280,7 @@ u32 VirtioGpu::resource_create_2d(const Request& request) {
     const u32 id = request.word(24), format = request.word(28), width = request.word(32),
               height = request.word(36);
     if (id == 0 || find(id) != nullptr) return RESP_ERR_INVALID_RESOURCE_ID;
-    if (format_of(format) == nullptr || width == 0 || height == 0 || width > most_pixels_a_side ||
-        height > most_pixels_a_side) {
-        return RESP_ERR_INVALID_PARAMETER;
-    }
+    if (!possible(format, width, height)) return RESP_ERR_INVALID_PARAMETER;
     return create(id, format, width, height) ? RESP_OK_NODATA : RESP_ERR_OUT_OF_MEMORY;
 }
 
@@ -452,55 +455,56 @@ void VirtioGpu::capture(Picture& out) {
 // ---------------------------------------------------------------- state
 
 void VirtioGpu::visit_state(StateVisitor& v) {
-    v.section("virtio-gpu", 1);
+    v.section("virtio-gpu", 2);
     std::lock_guard lock(display_mutex_);
     visit_resources(v);
     visit_screen(v);
 }
 
 void VirtioGpu::visit_resources(StateVisitor& v) {
+    // A snapshot is untrusted: nothing is rebuilt that the commands would not have let through.
+    const auto require = [&](bool condition, const char* what) {
+        if (v.loading() && !condition) {
+            throw StateError("the saved state of " + std::string(name()) + " is broken: " + what);
+        }
+    };
     if (v.loading()) {
         ++incarnation_;
         resources_.clear();
         resource_bytes_ = 0;
         backing_entries_ = 0;
+        scanout_resource_ = 0;
     }
     u64 resource_count = resources_.size();
     v.field("resources", resource_count);
+    require(resource_count <= most_resources, "too many resources");
     auto next = resources_.begin();
-    for (u64 i = 0; i < std::min<u64>(resource_count, most_resources); ++i) {
-        u32 id = 0;
-        Resource description;
-        std::vector<u8> pixels;
-        std::vector<u8> entries;
+    for (u64 i = 0; i < resource_count; ++i) {
+        u32 id = 0, format = 0, width = 0, height = 0;
         if (!v.loading()) {
             const Resource& resource = next->second;
-            id = next->first;
-            description.format = resource.format;
-            description.width = resource.width;
-            description.height = resource.height;
-            pixels.assign(resource.pixels.data(), resource.pixels.data() + resource.bytes());
-            entries.resize(resource.backing.size() * sizeof(BackingEntry));
-            if (!entries.empty()) std::memcpy(entries.data(), resource.backing.data(), entries.size());
-            ++next;
+            id = next++->first;
+            format = resource.format;
+            width = resource.width;
+            height = resource.height;
         }
         v.field("id", id);
-        v.field("format", description.format);
-        v.field("width", description.width);
-        v.field("height", description.height);
-        v.blob("pixels", pixels, most_resource_bytes);
-        v.blob("backing", entries, most_entries_a_resource * sizeof(BackingEntry));
-        // What no driver could have made is left out.
-        if (!v.loading() || id == 0 || find(id) != nullptr || format_of(description.format) == nullptr ||
-            description.width == 0 || description.width > most_pixels_a_side || description.height == 0 ||
-            description.height > most_pixels_a_side ||
-            !create(id, description.format, description.width, description.height)) {
-            continue;
+        v.field("format", format);
+        v.field("width", width);
+        v.field("height", height);
+        if (v.loading()) {
+            require(id != 0 && find(id) == nullptr, "a resource's id");
+            require(possible(format, width, height), "a resource's shape");
+            require(create(id, format, width, height), "more resources than there is memory for");
         }
-        Resource& resource = resources_[id];
-        std::copy_n(pixels.begin(), std::min<u64>(pixels.size(), resource.bytes()), resource.pixels.data());
+        Resource& resource = *find(id);
+        resource.pixels.visit_state(v, "pixels");
+        std::vector<u8> entries(resource.backing.size() * sizeof(BackingEntry));
+        if (!entries.empty()) std::memcpy(entries.data(), resource.backing.data(), entries.size());
+        v.blob("backing", entries, most_entries_a_resource * sizeof(BackingEntry));
+        if (!v.loading()) continue;
         const std::size_t entry_count = entries.size() / sizeof(BackingEntry);
-        if (entry_count > most_backing_entries - backing_entries_) continue;
+        require(entry_count <= most_backing_entries - backing_entries_, "too much backing");
         resource.backing.resize(entry_count);
         if (entry_count != 0) {
             std::memcpy(resource.backing.data(), entries.data(), entry_count * sizeof(BackingEntry));

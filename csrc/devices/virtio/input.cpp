@@ -58,11 +58,13 @@ VirtioInput::~VirtioInput() {
     shutdown();
 }
 
+void VirtioInput::listen() {
+    std::lock_guard lock(listener_->mutex);
+    listener_->device = this;
+}
+
 void VirtioInput::activate() {
-    {
-        std::lock_guard lock(listener_->mutex);
-        listener_->device = this;
-    }
+    listen();
     // Events may have been waiting since before there was a driver.
     schedule(eventq);
 }
@@ -199,7 +201,8 @@ void VirtioInput::visit_state(StateVisitor& v) {
     v.field("subsel", config_[config_subsel]);
     if (!v.loading()) return;
     answer();
-    if (core().has_queue(eventq)) activate();
+    // As for the console.
+    if (core().has_queue(eventq)) listen();
 }
 
 }  // namespace wirt::devices::virtio

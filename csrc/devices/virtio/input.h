@@ -37,6 +37,7 @@ class VirtioInput final : public VirtioDevice {
     struct Listener;
 
     void process(unsigned work) override;
+    void listen();
     void send_events();
     void take_status();
     // Fills the configuration space with what `select` and `subsel` ask for.

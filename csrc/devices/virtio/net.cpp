@@ -598,12 +598,13 @@ void VirtioNet::visit_state(StateVisitor& v) {
     flows_.visit_state(v);
 
     if (v.loading() && (active_pairs_ < 1 || active_pairs_ > options_.queue_pairs ||
-                        (guest_offloads_ & ~guest_offload_features) || !core().negotiated(guest_offloads_))) {
+                        (guest_offloads_ & ~guest_offload_features) || !core().negotiated(guest_offloads_) ||
+                        !accepts(guest_offloads_))) {
         throw StateError("the saved state of " + std::string(name()) + " is broken");
     }
     waiting_.visit_state(v);
     if (v.loading()) {
-        if (!waiting_.empty()) schedule(receive_work);
+        if (!waiting_.empty() && !v.quiet()) schedule(receive_work);
         store_config();
         if (core().has_queue(receiveq(0))) {
             connect();

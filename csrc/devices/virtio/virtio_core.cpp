@@ -375,6 +375,8 @@ void VirtioCore::visit_state(StateVisitor& v) {
         }
     };
     require((accepted_ & ~offered_) == 0, "features that the device does not offer");
+    require(!(status_ & status_features_ok) || (negotiated(required_) && device_.accepts(accepted_)),
+            "features that do not go together");
     device_.visit_pending(v);
     for (unsigned i = 0; i < queue_count(); ++i) {
         Queue& queue = queues_[i];
@@ -397,7 +399,7 @@ void VirtioCore::visit_state(StateVisitor& v) {
         if (queue.ring) queue.ring->visit_state(v);
     }
     if (v.loading()) {
-        running_ = running_ && (status_ & status_driver_ok) &&
+        running_ = running_ && (status_ & status_driver_ok) && (status_ & status_features_ok) &&
                    !(status_ & (status_device_needs_reset | status_failed));
         fault_ = status_ & status_device_needs_reset ? "needed a reset when it was saved" : nullptr;
         reset_requested_ = false;

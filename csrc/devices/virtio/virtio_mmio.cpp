@@ -236,6 +236,9 @@ void VirtioMmio::visit_state(StateVisitor& v) {
     v.field("queue_sel", queue_sel_);
     v.field("interrupt_status", interrupt_status_);
     visit_core_and_device(v, name_);
+    if (!v.loading()) return;
+    interrupt_status_ &= device() ? isr_used_buffer | isr_config_change : 0;
+    line_.set(interrupt_status_ != 0);
 }
 
 }  // namespace wirt::devices::virtio

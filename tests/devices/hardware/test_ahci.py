@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import wirt
+from support.firmware import SPIN, words
 
 DISK_BYTES = 16 << 20
 SECTORS = DISK_BYTES // 512
@@ -638,3 +639,55 @@ def test_random_registers_commands_and_memory(driver, seed):
     wait_for(lambda: driver.read(a.SSTS) == 0x133, "the link")
     driver.start()
     assert driver.identify()[0] == 0x0040
+
+
+# --- pausing ---
+
+
+# Issues slot 0, then counts in t3 how often PxCI still shows it.
+ISSUE_AND_POLL = words(
+    0x4000_02B7,  # lui t0, ABAR
+    0x1382_8293,  # addi t0, t0, PORT0 + PxCI
+    0x0010_0313,  # addi t1, zero, 1
+    0x0062_A023,  # sw t1, 0(t0)
+    0x0002_A383,  # lw t2, 0(t0)
+    0x001E_0E13,  # addi t3, t3, 1
+    0xFE03_9CE3,  # bnez t2, the load
+    0x0000_006F,  # j .
+)
+UP_TO_THE_DOORBELL = 4
+
+
+def polls_until_done(*stops: int) -> tuple[int, str]:
+    """On a machine that stops after each of so many instructions."""
+    disk = wirt.Disk.memory("1M", "ahci")
+    with wirt.Machine(memory="16M", disks=[disk], firmware=ISSUE_AND_POLL, deterministic=True) as vm:
+        driver = AhciDriver(vm)
+        driver.prepare(0, a.READ_DMA_EXT, 0, 1, prdt=[(BUFFER, 512)])
+        for instructions in stops:
+            vm.run_for(instructions)
+        assert driver.read(a.CI) == 0
+        return vm.harts[0].x[28], vm.state_hash()
+
+
+def test_a_stop_changes_nothing_of_when_a_command_is_done():
+    polls, state = polls_until_done(50_000)
+    assert polls > 1000, "the executor has its turn at the end of the slice, whose length is 10,000"
+    for first in (UP_TO_THE_DOORBELL, UP_TO_THE_DOORBELL + 1, UP_TO_THE_DOORBELL + 1000):
+        assert polls_until_done(first, 50_000 - first) == (polls, state)
+
+
+def test_a_command_waits_for_a_machine_that_is_paused():
+    with wirt.Machine(memory="16M", disks=[wirt.Disk.memory("1M", "ahci")], firmware=SPIN) as vm:
+        driver = AhciDriver(vm)
+        vm.start()
+        vm.pause()
+        driver.prepare(0, a.READ_DMA_EXT, 0, 1, prdt=[(BUFFER, 512)])
+        driver.issue(1)
+        # Nothing is under way whose end could change this.
+        assert driver.read(a.CI) == 1
+        before = vm.state_hash()
+        assert vm.state_hash() == before
+        vm.resume()
+        driver.wait(1)
+        assert driver.byte_count(0) == 512

@@ -3,7 +3,7 @@
 // feet.
 //
 // Standalone: prints each failure and a closing count, exits 0 if there are none. From the repository's root:
-//   c++ -std=c++20 -g -Wall -Wextra -Werror -Icsrc tests/devices/hardware/test_pci_device.cpp
+//   c++ -std=c++20 -g -Wall -Wextra -Werror -Icsrc -Itests tests/devices/hardware/test_pci_device.cpp
 //       csrc/devices/hardware/{pci*,ahci*,ata}.cpp csrc/memory/*.cpp
 //       csrc/storage/*.cpp csrc/base/executor.cpp -pthread -o test_pci_device
 //   ./test_pci_device
@@ -19,6 +19,7 @@
 #include "devices/hardware/ahci.h"
 #include "devices/hardware/ahci_registers.h"
 #include "pci_machine.h"
+#include "support/state_copy.h"
 
 namespace {
 
@@ -246,6 +247,32 @@ void test_state() {
     CHECK(broken.ram.data()[0x4000] == 0x40);
 }
 
+// A pause comes between the doorbell and the executor: the command is in the saved state, and is carried out
+// by whoever goes on.
+void test_a_command_waits_for_a_paused_controller() {
+    SataMachine from, to;
+    from.start();
+    from.hba->pause_function();
+    from.identify();
+    CHECK(from.port(ahci::PxCI) == 1);
+    CHECK(from.ram.data()[0x4000] == 0);
+
+    StateCopy saved = StateCopy::of(from.root);
+    to.root.pause();
+    saved.load_into(to.root);
+    std::memcpy(to.ram.data(), from.ram.data(), from.ram.size());
+    CHECK(StateCopy::of(to.root) == saved);
+    for (SataMachine* m : {&from, &to}) {
+        m->executor.drain();
+        CHECK(m->port(ahci::PxCI) == 1);
+        m->root.resume();
+        m->executor.drain();
+        CHECK(m->port(ahci::PxCI) == 0);
+        CHECK(m->ram.data()[0x4000] == 0x40);
+        CHECK(m->lines.levels[1]);
+    }
+}
+
 // One hart moves a BAR, another reads through it: nothing, or the device at an offset inside its region.
 void test_moving_bars() {
     Machine m;
@@ -277,6 +304,7 @@ int main() {
     test_msix();
     test_ahci_messages();
     test_state();
+    test_a_command_waits_for_a_paused_controller();
     test_moving_bars();
     std::printf("%u passed, %u failed\n", passed, failed);
     return failed == 0 ? 0 : 1;

@@ -17,6 +17,7 @@
 
 #include "base/error.h"
 #include "devices/virtio/block.h"
+#include "devices/virtio/console.h"
 #include "devices/virtio/net.h"
 #include "devices/virtio/virtio_mmio.h"
 #include "network/end_point.h"
@@ -588,6 +589,85 @@ void a_nic_moves_to_another_machine_with_what_waits() {
     CHECK(refused > 20);
 }
 
+// A console that goes on in another machine hears what is typed there, and nothing has changed on the way.
+void a_console_moves_to_another_machine() {
+    DeferredExecutor here([] {}), there([] {});
+    memory::GuestRam ram(ram_base, 4 * MiB), other_ram(ram_base, 4 * MiB);
+    Line line, other_line;
+    const auto port = std::make_shared<devices::ConsolePort>("hvc"),
+               other_port = std::make_shared<devices::ConsolePort>("hvc");
+    const auto make = [](auto& from, Executor& executor) {
+        return std::make_unique<VirtioConsole>("virtio-console0", from, executor);
+    };
+    VirtioMmio console("virtio-console0", make(port, here), memory::DmaView(ram), InterruptLine(line, 1));
+    VirtioMmio other("virtio-console0", make(other_port, there), memory::DmaView(other_ram),
+                     InterruptLine(other_line, 1));
+    Driver driver(ram, console);
+    driver.start(0, 2);
+    driver.add(0, {{buffers, 16, true}});
+    driver.kick(0);
+    here.drain();
+    console.pause();
+
+    Saved saved = save(console);
+    std::memcpy(other_ram.data(), ram.data(), ram.size());
+    const auto load = [&] {
+        other.pause();
+        Loader loader(saved);
+        other.visit_state(loader);
+        CHECK(loader.done());
+    };
+    load();
+    CHECK(save(other) == saved);
+    // Typed in the moment between the device's part of the state and the port's.
+    port->send(std::vector<u8>{'h', 'i'});
+    Saver saver;
+    port->visit_state(saver);
+    Loader loader(saver.saved);
+    other_port->visit_state(loader);
+    other.resume();
+    there.drain();
+    Driver moved(other_ram, other);
+    moved.queues = driver.queues;
+    CHECK(moved.used(0) == 2);
+    CHECK(other_line.level);
+    // And what is typed later.
+    moved.add(0, {{buffers, 16, true}});
+    other_port->send(std::vector<u8>{'!'});
+    there.drain();
+    CHECK(moved.used(0) == 1);
+
+    // The line is what InterruptStatus says.
+    saved = save(console);
+    for (auto& [name, bytes] : saved) {
+        if (name.ends_with(".interrupt_status")) bytes[0] = 0xfc;
+    }
+    load();
+    CHECK(!other_line.level && moved.read(interrupt_status) == 0);
+}
+
+void features_that_do_not_go_together_are_refused() {
+    const auto lan = network::Switch::create();
+    DeferredExecutor executor([] {});
+    memory::GuestRam ram(ram_base, 4 * MiB);
+    Line line;
+    VirtioMmio nic("virtio-net0", make_nic(*lan, executor), memory::DmaView(ram), InterruptLine(line, 1));
+    Driver(ram, nic).start(net_ctrl_vq | net_guest_announce, 3);
+    Saved saved = save(nic);
+    for (auto& [name, bytes] : saved) {
+        if (name.ends_with(".accepted_features"))
+            store_le<u64>(bytes.data(), load_le<u64>(bytes.data()) & ~net_ctrl_vq);
+    }
+    bool refused = false;
+    try {
+        Loader loader(saved);
+        nic.visit_state(loader);
+    } catch (const StateError&) {
+        refused = true;
+    }
+    CHECK(refused);
+}
+
 void link_and_announcement_are_told() {
     const auto lan = network::Switch::create();
     network::EndPoint peer(lan->add_port("peer"));
@@ -633,6 +713,8 @@ int main() {
     a_device_behind_an_iommu_takes_no_driver_that_does_not_know();
     a_device_of_its_own_offers_no_access_platform();
     a_nic_moves_to_another_machine_with_what_waits();
+    a_console_moves_to_another_machine();
+    features_that_do_not_go_together_are_refused();
     link_and_announcement_are_told();
     std::printf("%u passed, %u failed\n", passed, failed);
     return failed == 0 ? 0 : 1;

@@ -187,7 +187,7 @@ void E1000e::update_link(bool renegotiated) {
 
 void E1000e::look_at_cable() {
     std::lock_guard lock(mutex());
-    phy_.set_cable(port_->link());
+    phy_.set_cable(port_ != nullptr && port_->link());
     update_link(false);
 }
 
@@ -471,7 +471,7 @@ void E1000e::describe(DeviceDescription& out) {
 }
 
 void E1000e::visit_state(StateVisitor& v) {
-    v.section(name_, 1);
+    v.section(name_, 2);
     registers_.visit_state(v);
     nvm_.visit_state(v);
     phy_.visit_state(v);
@@ -482,10 +482,13 @@ void E1000e::visit_state(StateVisitor& v) {
     v.field("frame_has_waited", frame_has_waited_);
     waiting_.visit_state(v);
     interrupts_.visit_state(v);
+    v.field("missed", missed_);
+    work_.visit_state(v, ((u64{1} << queue_count) - 1) | u64{1} << receive_work | u64{1} << cable_work);
     if (!v.loading()) return;
     update_capabilities();
-    // The cable is that of this machine's port.
-    for (const unsigned kind : {0u, 1u, receive_work, cable_work}) work_.request(kind);
+    // The cable is that of this machine's port, and frames may have come while the state was saved.
+    if (phy_.cable() != (port_ != nullptr && port_->link())) work_.request(cable_work);
+    if (!waiting_.empty() && !v.quiet()) work_.request(receive_work);
 }
 
 }  // namespace wirt::devices::hardware
