@@ -144,6 +144,7 @@ void Recording::take_in_live() {
 void Recording::take_in() {
     const Position here = machine_.position();
     if (replaying_) {
+        const std::size_t before = next_;
         while (next_ < journal_.size() && journal_[next_].at <= here) {
             if (journal_[next_].at < here) {
                 throw StateError(
@@ -155,7 +156,7 @@ void Recording::take_in() {
             if (journal_[taken].port.empty()) verify(here);
         }
         if (here >= end_) return finish_replay();
-        if (here.phase == Position::Phase::idle) {
+        if (here.phase == Position::Phase::idle && next_ == before) {
             throw StateError(
                 "the replay waits where the recording went on: the machine, its disks or its "
                 "memory were changed by hand");
