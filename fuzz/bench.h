@@ -52,7 +52,7 @@ static_assert(sizeof(Step) == 16);
 // thread's.
 class StepExecutor final : public Executor {
   public:
-    void post(Task task) override { tasks_.push_back(std::move(task)); }
+    void post(Task task, unsigned) override { tasks_.push_back(std::move(task)); }
     void drain() override { run(~0u); }
     void run(unsigned tasks);
     bool idle() const { return tasks_.empty(); }

@@ -43,12 +43,14 @@ class DeferredWork {
 
   private:
     void post(unsigned kind) {
-        executor_.post([this, kind] {
-            const u64 mask = u64{1} << kind;
-            if (paused_) return;
-            // Cleared before the work begins: what is asked for from here on is another task.
-            if (pending_.fetch_and(~mask) & mask) run_(kind);
-        });
+        executor_.post(
+            [this, kind] {
+                const u64 mask = u64{1} << kind;
+                if (paused_) return;
+                // Cleared before the work begins: what is asked for from here on is another task.
+                if (pending_.fetch_and(~mask) & mask) run_(kind);
+            },
+            kind);
     }
 
     Executor& executor_;

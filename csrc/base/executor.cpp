@@ -32,7 +32,7 @@ bool ThreadExecutor::start_thread() {
     return true;
 }
 
-void ThreadExecutor::post(Task task) {
+void ThreadExecutor::post(Task task, unsigned) {
     {
         std::lock_guard lock(mutex_);
         tasks_.push_back(std::move(task));
@@ -93,10 +93,10 @@ void ThreadExecutor::run() {
     }
 }
 
-void DeferredExecutor::post(Task task) {
+void DeferredExecutor::post(Task task, unsigned order) {
     {
         std::lock_guard lock(mutex_);
-        tasks_.push_back(std::move(task));
+        tasks_.emplace(order, std::move(task));
     }
     wake_();
 }
@@ -104,8 +104,7 @@ void DeferredExecutor::post(Task task) {
 void DeferredExecutor::drain() {
     std::unique_lock lock(mutex_);
     while (!tasks_.empty()) {
-        Task task = std::move(tasks_.front());
-        tasks_.pop_front();
+        const Task task = std::move(tasks_.extract(tasks_.begin()).mapped());
         lock.unlock();
         task();
         lock.lock();

@@ -7,6 +7,7 @@
 #include <condition_variable>
 #include <deque>
 #include <functional>
+#include <map>
 #include <mutex>
 #include <thread>
 
@@ -20,9 +21,9 @@ class Executor {
     using Task = std::function<void()>;
 
     virtual ~Executor() = default;
-    // Queues `task`; tasks of one executor run one after the other in the order posted. May be called with
-    // any lock held. A task must not throw.
-    virtual void post(Task task) = 0;
+    // Queues `task`; tasks of one executor run one after the other. May be called with any lock held. A task
+    // must not throw. `order` is for deterministic machines, see there; others run tasks in the order posted.
+    virtual void post(Task task, unsigned order = 0) = 0;
     // Returns when every task posted before the call has run. Not to be called from a task, nor with a
     // lock held that a task takes.
     virtual void drain() = 0;
@@ -39,7 +40,7 @@ class ThreadExecutor final : public Executor {
     explicit ThreadExecutor(std::chrono::milliseconds idle_limit = usual_idle_limit)
         : idle_limit_(idle_limit) {}
     ~ThreadExecutor() override;
-    void post(Task task) override;
+    void post(Task task, unsigned order) override;
     void drain() override;
 
   private:
@@ -64,16 +65,19 @@ class ThreadExecutor final : public Executor {
 
 // Deterministic mode: tasks wait until the run loop, at a point fixed by the retired-instruction count,
 // calls `drain()`. `wake` is called on every post so that the loop knows there is work.
+//
+// Of the tasks that wait, the one with the lowest `order` runs first. State says which work of a device is to
+// be done, and not in which order it was asked for: a machine that was loaded has to do it in the same one.
 class DeferredExecutor final : public Executor {
   public:
     explicit DeferredExecutor(std::function<void()> wake) : wake_(std::move(wake)) {}
-    void post(Task task) override;
+    void post(Task task, unsigned order) override;
     void drain() override;
 
   private:
     std::function<void()> wake_;
     std::mutex mutex_;
-    std::deque<Task> tasks_;
+    std::multimap<unsigned, Task> tasks_;  // equal ones in the order posted
 };
 
 }  // namespace wirt

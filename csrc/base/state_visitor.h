@@ -29,6 +29,9 @@ class StateVisitor {
     // Opens a section; it lasts until the next call. `version` is what this release writes.
     virtual void section(std::string_view name, u32 version) = 0;
     virtual bool loading() const { return false; }
+    // Loading: nothing came from outside while this was saved, so whoever had to be told of it was, and that
+    // is in the state as well.
+    virtual bool quiet() const { return false; }
 
     template <typename T>
     requires(std::is_integral_v<T> || std::is_enum_v<T>) void field(std::string_view name, T& value) {

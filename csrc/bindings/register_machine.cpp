@@ -86,6 +86,17 @@ void run_for(Handle& handle, u64 count) {
         handle, count, [&] { return machine.instructions(); }, [&](u64 n) { machine.run_for(n); });
 }
 
+// To the first moment at which so many instructions were retired.
+void run_to(Handle& handle, u64 instructions) {
+    handle.require_outside_device();
+    {
+        py::gil_scoped_release release;
+        handle.machine.rewind(instructions);
+    }
+    const u64 now = handle.machine.instructions();
+    if (instructions > now) run_for(handle, instructions - now);
+}
+
 bool wait(Handle& handle, double timeout_s) {
     handle.require_outside_device();
     const bool stopped =
@@ -196,6 +207,15 @@ void register_states(py::module_& module) {
         .value("step", StopReason::step)
         .value("host_error", StopReason::host_error)
         .finalize();
+    using machine::RecordingInfo;
+    py::class_<RecordingInfo>(module, "RecordingInfo", "What is known of a machine's past.")
+        .def_readonly("begin", &RecordingInfo::begin, "Where it begins, in instructions retired.")
+        .def_readonly("end", &RecordingInfo::end, "Where it ends.")
+        .def_readonly("checkpoints", &RecordingInfo::checkpoints, "How many are kept.")
+        .def_readonly("inputs", &RecordingInfo::inputs, "Entries of the journal.")
+        .def_readonly("bytes", &RecordingInfo::bytes,
+                      "Host memory, without that of the memory and the disks as they were at the beginning.")
+        .def_readonly("replaying", &RecordingInfo::replaying, "Whether it is in the past.");
     py::class_<StopInfo>(module, "StopInfo")
         .def_readonly("reason", &StopInfo::reason)
         .def_readonly("code", &StopInfo::code, "With `failure`: the guest's code.")
@@ -255,6 +275,22 @@ void register_machine(py::module_& module) {
              "raised.")
         .def("step", &step, py::arg("hart"), py::arg("count"))
         .def("run_for", &run_for, py::arg("instructions"))
+        .def(
+            "record", [](Handle& handle, u64 every, u64 keep) { handle.machine.record(every, keep); },
+            py::arg("checkpoint_every"), py::arg("keep"), ReleaseGil(), "Notes all that comes in.")
+        .def(
+            "end_recording", [](Handle& handle) { handle.machine.end_recording(); }, ReleaseGil(),
+            "Forgets the past.")
+        .def(
+            "recording", [](Handle& handle) { return handle.machine.recording(); }, ReleaseGil(),
+            "What is known of its past.")
+        .def("run_to", &run_to, py::arg("instructions"))
+        .def(
+            "run_to_end", [](Handle& handle) { handle.machine.run_to_end(); }, ReleaseGil(),
+            "To where the recording ends.")
+        .def(
+            "run_back", [](Handle& handle) { return handle.machine.run_back(); }, ReleaseGil(),
+            "To the last breakpoint before now; false when there was none.")
         .def("raise_host_error", &Handle::raise_host_error,
              "Raises what a Python device raised, if one did.");
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <chrono>
 
+#include "base/error.h"
+
 namespace wirt::devices {
 
 namespace {
@@ -14,6 +16,10 @@ constexpr double longest_wait_s = 1e8;
 
 void ConsolePort::put(std::span<const u8> bytes) {
     std::lock_guard lock(mutex_);
+    const u64 known = std::min<u64>(ahead_, bytes.size());
+    ahead_ -= known;
+    bytes = bytes.subspan(known);
+    if (bytes.empty()) return;
     output_.insert(output_.end(), bytes.begin(), bytes.end());
     // Dropping moves what stays, so it waits until as much as stays can go: amortised O(1) a byte.
     if (output_.size() / 2 > history_limit_) {
@@ -44,6 +50,32 @@ void ConsolePort::on_input(std::function<void()> listener) {
 }
 
 void ConsolePort::send(std::span<const u8> bytes) {
+    if (InputGate* const gate = gate_.load(std::memory_order_acquire)) {
+        switch (gate->admit(name_, bytes)) {
+            case InputGate::Admission::now:
+                break;
+            case InputGate::Admission::later:
+                return;
+            case InputGate::Admission::refused:
+                throw StateError(
+                    "the machine replays its recording and takes no input: run_to() its end, or "
+                    "end_recording()");
+        }
+    }
+    receive(bytes);
+}
+
+void ConsolePort::record(InputGate* gate) {
+    std::lock_guard lock(mutex_);
+    gate_.store(gate, std::memory_order_release);
+    if (gate != nullptr) return;
+    const u64 kept = output_.size() - std::min<u64>(ahead_, output_.size());
+    dropped_ -= ahead_ - (output_.size() - kept);
+    output_.resize(kept);
+    ahead_ = 0;
+}
+
+void ConsolePort::receive(std::span<const u8> bytes) {
     std::function<void()> listener;
     {
         std::lock_guard lock(mutex_);
@@ -94,15 +126,21 @@ void ConsolePort::visit_state(StateVisitor& v) {
     {
         std::lock_guard lock(mutex_);
         v.section("console-port/" + name_, 1);
-        u64 written = dropped_ + output_.size();
+        const u64 end = dropped_ + output_.size();
+        u64 written = end - ahead_;
         v.field("written", written);
         std::vector<u8> input(input_.begin(), input_.end());
         v.blob("input", input, stored_input_limit);
         if (!v.loading()) return;
         input_.assign(input.begin(), input.end());
-        output_.clear();
-        dropped_ = written;
-        if (!input_.empty()) listener = listener_;
+        if (gate_.load(std::memory_order_relaxed) != nullptr && written <= end) {
+            ahead_ = end - written;
+        } else {
+            output_.clear();
+            dropped_ = written;
+            ahead_ = 0;
+        }
+        if (!input_.empty() && !v.quiet()) listener = listener_;
     }
     // It may have come while the state was saved, after its device was.
     if (listener) listener();

@@ -2,6 +2,7 @@
 // host wait until the guest's device takes them. UART, virtio-console and the SBI debug console share it.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -10,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "base/input_gate.h"
 #include "base/state_visitor.h"
 #include "base/types.h"
 
@@ -30,7 +32,14 @@ class ConsolePort {
     void on_input(std::function<void()> listener);
 
     // --- host side ---
+    // StateError while the machine replays a recording.
     void send(std::span<const u8> bytes);
+    // What send() does once the gate lets it.
+    void receive(std::span<const u8> bytes);
+    // While the machine is recorded, at rest: input asks `gate` first, and a state that is loaded keeps the
+    // output. What the guest then writes again is not kept twice. Null: as usual; output that the guest has
+    // yet to write again is dropped.
+    void record(InputGate* gate);
     // Output has absolute positions since the machine was built. Copies what is available from `position`
     // on (bytes already dropped are skipped) and sets `position` behind it. Waits up to `timeout_s` seconds
     // for at least one byte, or for close(); empty on time-out.
@@ -49,6 +58,8 @@ class ConsolePort {
     std::condition_variable changed_;
     std::deque<u8> input_;
     std::vector<u8> output_;
+    std::atomic<InputGate*> gate_{nullptr};
+    u64 ahead_ = 0;    // bytes at the end of the output that the guest has yet to write again
     u64 dropped_ = 0;  // absolute position of output_[0]
     std::size_t history_limit_ = 4 * MiB;
     bool closed_ = false;

@@ -1,8 +1,9 @@
 #include "devices/input_port.h"
 
-#include <algorithm>
+#include <vector>
 
 #include "base/bits.h"
+#include "base/error.h"
 
 namespace wirt::devices {
 
@@ -11,14 +12,45 @@ namespace {
 constexpr u16 EV_SYN = 0, SYN_REPORT = 0;
 constexpr u16 led_count = 16;
 constexpr std::size_t event_bytes = 8;
+
+void append(std::vector<u8>& to, const InputEvent& event) {
+    u8 raw[event_bytes];
+    store_le<u16>(raw, event.type);
+    store_le<u16>(raw + 2, event.code);
+    store_le<u32>(raw + 4, event.value);
+    to.insert(to.end(), raw, raw + event_bytes);
+}
+
+InputEvent event_at(const u8* raw) {
+    return {load_le<u16>(raw), load_le<u16>(raw + 2), load_le<u32>(raw + 4)};
+}
 }  // namespace
 
 bool InputPort::send(std::span<const InputEvent> report) {
+    std::vector<u8> raw;
+    for (const InputEvent& event : report) append(raw, event);
+    if (InputGate* const gate = gate_.load(std::memory_order_acquire)) {
+        switch (gate->admit(name_, raw)) {
+            case InputGate::Admission::now:
+                break;
+            case InputGate::Admission::later:
+                return true;
+            case InputGate::Admission::refused:
+                throw StateError(
+                    "the machine replays its recording and takes no input: run_to() its end, or "
+                    "end_recording()");
+        }
+    }
+    return receive(raw);
+}
+
+bool InputPort::receive(std::span<const u8> report) {
     std::function<void()> listener;
     {
         std::lock_guard lock(mutex_);
-        if (events_.size() + report.size() + 1 > most_events) return false;
-        events_.insert(events_.end(), report.begin(), report.end());
+        if (events_.size() + report.size() / event_bytes + 1 > most_events) return false;
+        for (std::size_t at = 0; at + event_bytes <= report.size(); at += event_bytes)
+            events_.push_back(event_at(report.data() + at));
         events_.push_back({EV_SYN, SYN_REPORT, 0});
         listener = listener_;
     }
@@ -58,23 +90,16 @@ void InputPort::on_input(std::function<void()> listener) {
 void InputPort::visit_state(StateVisitor& v) {
     v.section("input-port/" + name_, 1);
     std::unique_lock lock(mutex_);
-    std::vector<u8> waiting(events_.size() * event_bytes);
-    for (std::size_t i = 0; i < events_.size(); ++i) {
-        u8* at = waiting.data() + i * event_bytes;
-        store_le<u16>(at, events_[i].type);
-        store_le<u16>(at + 2, events_[i].code);
-        store_le<u32>(at + 4, events_[i].value);
-    }
+    std::vector<u8> waiting;
+    for (const InputEvent& event : events_) append(waiting, event);
     v.blob("waiting", waiting, most_events * event_bytes);
     v.field("leds", leds_);
     if (!v.loading()) return;
     events_.clear();
-    for (std::size_t at = 0; at + event_bytes <= waiting.size(); at += event_bytes) {
-        const u8* from = waiting.data() + at;
-        events_.push_back({load_le<u16>(from), load_le<u16>(from + 2), load_le<u32>(from + 4)});
-    }
+    for (std::size_t at = 0; at + event_bytes <= waiting.size(); at += event_bytes)
+        events_.push_back(event_at(waiting.data() + at));
     // It may have come while the state was saved, after its device was.
-    const std::function<void()> listener = events_.empty() ? nullptr : listener_;
+    const std::function<void()> listener = events_.empty() || v.quiet() ? nullptr : listener_;
     lock.unlock();
     if (listener) listener();
 }

@@ -1,12 +1,14 @@
 // The host's end of a guest's keyboard or pointing device: reports of events wait until the guest takes them.
 #pragma once
 
+#include <atomic>
 #include <deque>
 #include <functional>
 #include <mutex>
 #include <span>
 #include <string>
 
+#include "base/input_gate.h"
 #include "base/state_visitor.h"
 #include "base/types.h"
 
@@ -27,7 +29,12 @@ class InputPort {
     // --- host side ---
     // One report: what changed at one moment; the closing SYN_REPORT is added. False when the guest has taken
     // nothing for so long that there is no room: the report is then dropped as a whole.
+    // StateError while the machine replays a recording.
     bool send(std::span<const InputEvent> report);
+    // What send() does once the gate lets it, with eight little-endian bytes an event.
+    bool receive(std::span<const u8> report);
+    // While the machine is recorded, at rest: input asks `gate` first. Null: as usual.
+    void record(InputGate* gate) { gate_.store(gate, std::memory_order_release); }
     // Bit n is the guest's wish for LED n (LED_NUML is 0).
     u32 leds() const;
 
@@ -46,6 +53,7 @@ class InputPort {
     const std::string name_;
     mutable std::mutex mutex_;
     std::deque<InputEvent> events_;
+    std::atomic<InputGate*> gate_{nullptr};
     u32 leds_ = 0;
     std::function<void()> listener_;
 };

@@ -132,13 +132,19 @@ void Machine::Parts::require_open() {
 std::string Machine::plug(const DiskConfig& disk, std::optional<unsigned> slot, const std::string& name) {
     std::lock_guard lock(parts_->control);
     parts_->require_open();
-    return parts_->board->plug(disk, slot, name);
+    parts_->require_no_recording("attach devices to");
+    DiskConfig recordable = disk;
+    parts_->record_disk(recordable);
+    return parts_->board->plug(recordable, slot, name);
 }
 
 std::string Machine::plug(const NetConfig& net, std::optional<unsigned> slot, const std::string& name) {
     std::lock_guard lock(parts_->control);
     parts_->require_open();
-    return parts_->board->plug(net, slot, name);
+    parts_->require_no_recording("attach devices to");
+    NetConfig recordable = net;
+    parts_->record_net(recordable);
+    return parts_->board->plug(recordable, slot, name);
 }
 
 unsigned Machine::slot_of(const std::string& name) {
@@ -154,6 +160,7 @@ bool Machine::unplug(const std::string& name, double timeout_s) {
     {
         std::lock_guard lock(parts_->control);
         parts_->require_open();
+        parts_->require_no_recording("detach devices from");
         const Board::Removable what = board.removable(name);
         std::lock_guard bus(board.pcie->mutex());
         if (what.port != nullptr && what.port->button_heard()) what.port->press_attention_button();

@@ -153,6 +153,7 @@ void Machine::step(unsigned index, u64 n) {
         throw StateError("only a paused machine can be stepped");
     }
     if (index >= parts_->slots.size()) throw ConfigError("there is no hart " + std::to_string(index));
+    parts_->require_no_recording("step one hart of (run_for() runs a number of instructions)");
     parts_->step_hart(index, n);
 }
 
@@ -264,13 +265,13 @@ InterruptLine Machine::interrupt_line(unsigned source) {
 }
 
 void Machine::new_generation() {
-    parts_->board->new_generation();
+    if (parts_->admitted("generation", 0)) parts_->board->new_generation();
 }
 void Machine::reseed(u64 seed) {
-    parts_->entropy.reseed(seed);
+    if (parts_->admitted("entropy", seed)) parts_->entropy.reseed(seed);
 }
 void Machine::set_wall_clock(u64 ns_since_1970) {
-    parts_->board->set_wall_clock(ns_since_1970);
+    if (parts_->admitted("wall-clock", ns_since_1970)) parts_->board->set_wall_clock(ns_since_1970);
 }
 
 // ---------------------------------------------------------------- observation

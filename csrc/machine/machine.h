@@ -144,6 +144,14 @@ struct DeviceInfo {
     u64 exits = 0;                    // guest accesses to its registers, all its BARs together
 };
 
+// What is known of a deterministic machine's past.
+struct RecordingInfo {
+    u64 begin = 0, end = 0;  // instructions retired by all harts
+    u64 checkpoints = 0, inputs = 0;
+    u64 bytes = 0;  // of host memory, without the memory and the disks as they were at the beginning
+    bool replaying = false;
+};
+
 // One measured section between the guest's mark-begin and mark-end (the vendor SBI extension 0x0A574952).
 struct Mark {
     std::string name;
@@ -239,6 +247,22 @@ class Machine {
     void release();
     // Harts do nothing while it is on, as if the host had no time for them; pause() and all else work.
     void set_brake(bool on);
+
+    // --- the past of a deterministic machine, while it does not run (time_travel.cpp) ---
+    // From here on all that comes in is noted, and a checkpoint is taken every so many instructions; `keep`
+    // of them are kept. StateError: not deterministic, recorded already, or with devices in Python.
+    void record(u64 checkpoint_every, u64 keep);
+    // The past is forgotten; what is yet to come of a replay never happens.
+    void end_recording();
+    std::optional<RecordingInfo> recording() const;
+    // To the last checkpoint before so many instructions were retired, from which run_for() goes on as
+    // before; nothing if that is in the future. StateError: outside of what is recorded.
+    void rewind(u64 instructions);
+    // To the end of the recording, where input is taken again.
+    void run_to_end();
+    // To the last time before now that a hart was about to execute what is at one of the breakpoints. False:
+    // there was none; the machine stays where it is.
+    bool run_back();
 
     // --- observation ---
     std::vector<HartStats> hart_stats() const;

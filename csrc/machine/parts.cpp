@@ -72,7 +72,11 @@ Machine::Parts::Parts(MachineConfig given)
         slots.back()->hart = std::make_unique<Hart>(i, bus, *this);
     }
     slice.start_cycles.resize(slots.size());
-    if (config.deterministic) entropy.seed(config.seed);
+    if (config.deterministic) {
+        entropy.seed(config.seed);
+        for (DiskConfig& disk : config.disks) record_disk(disk);
+        for (NetConfig& net : config.nets) record_net(net);
+    }
     board = std::make_unique<Board>(
         config, ram, bus, clock, entropy, *this,
         [this](std::string name) -> Executor& { return new_executor(std::move(name)); },
@@ -114,6 +118,8 @@ Machine::Parts::Parts(MachineConfig given)
 }
 
 Machine::Parts::~Parts() {
+    if (recording) connect(nullptr);
+    recording.reset();
     // Devices post to executors until they are gone; tasks refer to devices.
     drain_executors();
     board.reset();
@@ -351,6 +357,7 @@ void Machine::Parts::system_reset(firmware::ResetKind kind, u32 reason) {
 }
 
 void Machine::Parts::mark(bool begin, const std::string& name, u64 operations, u64 bytes) {
+    if (recording && recording->replaying()) return;
     std::lock_guard lock(mark_mutex);
     // A guest that only ever begins must not fill the host's memory.
     constexpr std::size_t most_open = 16, most_kept = 4096;

@@ -9,7 +9,9 @@
 #include "base/executor.h"
 #include "firmware/sbi.h"
 #include "machine/board.h"
+#include "machine/gated_port.h"
 #include "machine/machine.h"
+#include "machine/recording.h"
 
 namespace wirt::machine {
 
@@ -25,7 +27,7 @@ struct HartSlot {
     PollWindow window;     // of its own thread
 };
 
-struct Machine::Parts final : riscv::HartEnvironment, firmware::SbiPlatform, InterruptSink {
+struct Machine::Parts final : riscv::HartEnvironment, firmware::SbiPlatform, InterruptSink, Recordable {
     explicit Parts(MachineConfig config);
     ~Parts() override;
 
@@ -52,6 +54,20 @@ struct Machine::Parts final : riscv::HartEnvironment, firmware::SbiPlatform, Int
     // --- InterruptSink: the harts' inputs, numbered by hart_line() ---
     void set_level(unsigned source, bool level) override;
 
+    // --- Recordable (time_travel.cpp) ---
+    Position position() const override;
+    u64 retired() const override;
+    std::vector<u8> save() override;
+    void load(std::span<const u8> state) override { load_state(state); }
+    // Puts the harts' caches into the state that they have in a machine that was just loaded. Of a guest that
+    // changes page tables without a fence, or clears accessed bits as Linux does, they decide what happens.
+    void forget_caches() override;
+    void receive(std::string_view port, std::span<const u8> input) override;
+    std::vector<bool> links() const override;
+    void restore_links(const std::vector<bool>& links) override;
+    void set_replaying(bool replaying) override;
+    void wake_loop() override;
+
     // Loads the images and puts the harts at their first instruction.
     void load();
     void begin_hart(unsigned index, u64 address, u64 opaque);
@@ -72,18 +88,32 @@ struct Machine::Parts final : riscv::HartEnvironment, firmware::SbiPlatform, Int
     void hart_main(unsigned index);
     void park(HartSlot& slot);
     void deterministic_main();
-    // One turn: runs harts until the slice ends, `stop_at` instructions were retired, or a stop is asked for.
-    void deterministic_turn(u64 stop_at);
+    // One turn: runs harts until the slice ends, a stop is asked for, or the loop is where it is to stop:
+    // true.
+    bool deterministic_turn(u64 stop_at);
+    // Whether the loop is to stop at the position where it stands.
+    bool arrived(u64 stop_at) const;
+    // The cycles that harts may run before the next position at which something is due.
+    u64 cycles_left() const;
     void poll_deadlines(unsigned hart);
     // The hart whose wait ends with the devices' deadlines: the first that is started.
     unsigned deadline_keeper() const;
     u64 next_deadline_ticks(const HartSlot& slot, unsigned index) const;
-    u64 retired() const;
     Executor& new_executor(std::string name);
     void drain_executors();
     // Waits for what the executors of a device have left to do, and ends them once `destroy` has destroyed
     // it.
     void retire_executors(const std::string& device, const std::function<void()>& destroy);
+    // Deterministic machines: what stands between devices and the host, so that a recording can come there.
+    void record_disk(DiskConfig& disk);
+    void record_net(NetConfig& net);
+    // All input asks `gate` first; null: it comes in as it arrives.
+    void connect(InputGate* gate);
+    // StateError: what is asked for cannot be recorded.
+    void require_no_recording(const char* what) const;
+    // Whether input that is given to the machine as a whole is to be taken in now.
+    bool admitted(std::string_view port, u64 value);
+    void run_to(Position where);
     void require_open();  // with `control` held: StateError once the machine has ended
     void require_free();  // likewise, while it is handed over to another host
     void await_brake(HartSlot& slot);
@@ -133,9 +163,17 @@ struct Machine::Parts final : riscv::HartEnvironment, firmware::SbiPlatform, Int
         u64 start_ns = 0;
         unsigned next = 0;  // whose turn it is
         bool open = false;
-        u64 ran_ns = 0;  // the longest any hart of this slice ran
+        bool fresh = true;  // time has moved here, and no slice was opened since
+        u64 ran_ns = 0;     // the longest any hart of this slice ran
         std::vector<u64> start_cycles;
     } slice;
+    std::atomic<bool> leave{false};         // the loop is to stop at its next position
+    std::optional<Position> stop_position;  // or at this one
+    bool resumed = false;  // the next hart to run may stand where a breakpoint has stopped it
+
+    std::vector<std::shared_ptr<storage::TrackedDisk>> disks;
+    std::vector<std::weak_ptr<GatedPort>> ports;
+    std::unique_ptr<Recording> recording;
 
     std::mutex mark_mutex;
     struct OpenMark {

@@ -16,6 +16,8 @@ using riscv::RunResult;
 void Machine::Parts::set_running() {
     board->resume();
     clock.resume();
+    resumed = true;
+    if (recording) recording->begin_running();
     {
         std::lock_guard lock(state_mutex);
         state = MachineState::running;
@@ -35,6 +37,14 @@ void Machine::Parts::set_running() {
 }
 
 void Machine::Parts::halt() {
+    if (recording) {
+        // It comes to a position in no time, and a replay has to be able to stop there.
+        leave = true;
+        std::unique_lock lock(idle_mutex);
+        idle_changed.notify_all();
+        idle_changed.wait(lock, [this] { return !running || !slots[0]->executing.load(); });
+        leave = false;
+    }
     running = false;
     for (auto& slot : slots) slot->hart->request_exit();
     if (config.deterministic) {
@@ -52,6 +62,7 @@ void Machine::Parts::halt() {
     board->pause();
     drain_executors();
     clock.pause();
+    if (recording) recording->end_running();
 }
 
 // Called on a hart's thread, or by a life-cycle call: the first reason given is kept.
@@ -209,8 +220,28 @@ void Machine::Parts::hart_main(unsigned index) {
 
 // ---------------------------------------------------------------- in turns
 
-void Machine::Parts::deterministic_turn(u64 stop_at) {
+bool Machine::Parts::arrived(u64 stop_at) const {
+    return retired() >= stop_at || leave || (stop_position && position() >= *stop_position);
+}
+
+u64 Machine::Parts::cycles_left() const {
+    const Position here = position();
+    u64 left = ~u64{0};
+    for (const std::optional<Position>& due :
+         {stop_position, recording ? recording->next_due() : std::nullopt}) {
+        if (due && due->time_ns == here.time_ns && due->cycles > here.cycles)
+            left = std::min(left, due->cycles - here.cycles);
+    }
+    return left;
+}
+
+bool Machine::Parts::deterministic_turn(u64 stop_at) {
     if (!slice.open) {
+        if (slice.fresh) {
+            if (arrived(stop_at)) return true;
+            if (recording) recording->take_in();
+        }
+        slice.fresh = false;
         drain_executors();
         for (unsigned i = 0; i < slots.size(); ++i) slice.start_cycles[i] = slots[i]->hart->cycles();
         slice.next = 0;
@@ -232,22 +263,24 @@ void Machine::Parts::deterministic_turn(u64 stop_at) {
         slot.waiting = false;
         const u64 end = slice.start_cycles[i] + slice_ns;
         while (slot.hart->cycles() < end && slot.state.load() == HartState::started) {
-            const u64 done = retired();
-            if (done >= stop_at) return;
+            if (arrived(stop_at)) return true;
+            if (recording) recording->take_in();
             // Instructions that trap count as cycles and not as retired: the bound is approached.
-            const u64 left = std::min(stop_at - done, slice_ns);
-            const RunResult result = slot.hart->run(std::min(end, slot.hart->cycles() + left));
+            const u64 left = std::min({stop_at - retired(), slice_ns, cycles_left()});
+            const u64 before = slot.hart->cycles();
+            const RunResult result = slot.hart->run(std::min(end, before + left), resumed);
+            resumed = resumed && slot.hart->cycles() == before;
             slice.ran_ns = std::max(slice.ran_ns, slot.hart->cycles() - slice.start_cycles[i]);
             somebody_ran = true;
             if (result == RunResult::breakpoint) {
                 stop_with({StopReason::breakpoint, 0, i, nullptr}, false);
-                return;
+                return false;
             }
             if (result == RunResult::wfi) {
                 slot.waiting = true;
                 break;
             }
-            if (!running) return;
+            if (!running) return false;
         }
     }
     // All had their turn. Time goes on by what the busiest ran, or, when all wait, to the next deadline.
@@ -255,15 +288,17 @@ void Machine::Parts::deterministic_turn(u64 stop_at) {
     const bool all_wait = std::all_of(slots.begin(), slots.end(), [](const auto& slot) {
         return slot->state.load() != HartState::started || slot->waiting;
     });
-    slice.start_ns += all_wait ? slice.ran_ns : slice_ns;
+    const u64 passed = all_wait ? slice.ran_ns : slice_ns;
+    slice.start_ns += passed;
+    slice.fresh = passed != 0;
     clock.advance_to_ns(slice.start_ns);
-    if (somebody_ran || !all_wait) return;
+    if (somebody_ran || !all_wait) return false;
     bool work = false;
     {
         std::lock_guard lock(idle_mutex);
         work = std::exchange(idle_wake, false);
     }
-    if (work) return;
+    if (work) return false;
     u64 deadline = ~u64{0};
     for (unsigned i = 0; i < slots.size(); ++i) {
         if (slots[i]->state.load() == HartState::started)
@@ -271,17 +306,21 @@ void Machine::Parts::deterministic_turn(u64 stop_at) {
     }
     if (deadline == ~u64{0}) {
         // Nothing will ever happen unless the host makes it happen.
+        if (arrived(stop_at)) return true;
+        if (recording) recording->take_in();
         std::unique_lock lock(idle_mutex);
-        idle_changed.wait(lock, [this] { return idle_wake || !running || closing; });
+        idle_changed.wait(lock, [this] { return idle_wake || !running || closing || leave; });
         idle_wake = false;
-        return;
+        return false;
     }
     if (deadline > clock.ticks()) {
         slice.start_ns +=
             (deadline - clock.ticks()) * Clock::ns_per_tick - slice.start_ns % Clock::ns_per_tick;
+        slice.fresh = true;
         clock.advance_to_ns(slice.start_ns);
     }
     for (unsigned i = 0; i < slots.size(); ++i) poll_deadlines(i);
+    return false;
 }
 
 void Machine::Parts::await_brake_in_turns() {
@@ -305,13 +344,17 @@ void Machine::Parts::deterministic_main() {
         try {
             while (running) {
                 if (brake) await_brake_in_turns();
-                deterministic_turn(stop_instructions);
-                if (running && retired() >= stop_instructions)
-                    stop_with({StopReason::step, 0, 0, nullptr}, false);
+                if (!deterministic_turn(stop_instructions)) continue;
+                if (leave) {
+                    running = false;
+                    break;
+                }
+                stop_with({StopReason::step, 0, 0, nullptr}, false);
             }
         } catch (...) {
             stop_with({StopReason::host_error, 0, slice.next, std::current_exception()}, false);
         }
+        if (recording) recording->end_running();
     }
 }
 

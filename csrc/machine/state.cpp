@@ -11,7 +11,7 @@ namespace wirt::machine {
 using firmware::HartState;
 
 void Machine::Parts::visit_machine(StateVisitor& v) {
-    v.section("machine", 2);
+    v.section("machine", 3);
     // Only ever compared.
     u64 memory = config.memory;
     auto harts = static_cast<u32>(slots.size());
@@ -32,6 +32,7 @@ void Machine::Parts::visit_machine(StateVisitor& v) {
     v.field("slice_ran", slice.ran_ns);
     v.field("slice_next", slice.next);
     v.field("slice_open", slice.open);
+    v.field("slice_fresh", slice.fresh);
     clock.visit_state(v);
     for (auto& slot : slots) slot->hart->visit_state(v);
     if (v.loading()) {
@@ -55,7 +56,7 @@ void Machine::Parts::visit_state(StateVisitor& v) {
 }
 
 void Machine::Parts::load_state(std::span<const u8> saved) {
-    state::LoadVisitor visitor(saved);
+    state::LoadVisitor visitor(saved, config.deterministic);
     try {
         visit_machine(visitor);
     } catch (const SnapshotError&) {
@@ -65,6 +66,9 @@ void Machine::Parts::load_state(std::span<const u8> saved) {
         throw SnapshotError(error.what());
     }
     visitor.finish();
+    // Of a stale translation a guest may see something: a deterministic machine begins with none, as its twin
+    // does.
+    if (config.deterministic) forget_caches();
     std::lock_guard lock(state_mutex);
     state = MachineState::paused;
     stop = {};
@@ -72,8 +76,18 @@ void Machine::Parts::load_state(std::span<const u8> saved) {
     stop_instructions = ~u64{0};
 }
 
-// On the caller's thread, which is no hart's.
+void Machine::Parts::forget_caches() {
+    for (auto& slot : slots) slot->hart->forget_caches();
+    ram.forget_code();
+}
+
+// On the caller's thread, which is no hart's, but for checkpoints.
 void Machine::Parts::await_forgotten_stores() {
+    if (std::this_thread::get_id() == thread.get_id()) {
+        for (auto& slot : slots) slot->hart->forget_stores();
+        for (auto& slot : slots) slot->hart->forget_stores_now();
+        return;
+    }
     for (auto& slot : slots) slot->hart->forget_stores();
     for (auto& slot : slots) {
         const HartSlot& runs = config.deterministic ? *slots[0] : *slot;
@@ -89,6 +103,9 @@ std::vector<u8> Machine::save_state() {
         throw StateError("the machine has ended: there is no state to go on from");
     if (!parts_->board->host_devices.empty())
         throw StateError("the machine has a device written in Python, whose state nobody knows");
+    // From here on it has to go the way of its copies.
+    if (parts_->config.deterministic) parts_->forget_caches();
+    if (parts_->recording) parts_->recording->note_forgotten_caches();
     state::SaveVisitor visitor;
     parts_->visit_machine(visitor);
     return visitor.finish();
@@ -108,6 +125,7 @@ u64 Machine::reset() {
     parts_->settle_stop();
     if (parts_->state == MachineState::running) throw StateError("the machine is running: pause() it first");
     if (parts_->state == MachineState::closed) throw StateError("the machine is closed");
+    parts_->require_no_recording("reset");
     if (!parts_->origin_state) {
         throw StateError(
             "the machine did not begin from a snapshot or as a clone: there is nothing to go "

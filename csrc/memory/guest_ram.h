@@ -86,6 +86,8 @@ class GuestRam {
     // Changes whenever any page's generation does.
     u64 code_epoch() const { return code_epoch_.load(std::memory_order_acquire); }
     void invalidate_code(u64 page_index);
+    // While no hart runs, or has decoded code: no page holds any.
+    void forget_code() { code_.clear(0, code_.size()); }
     // Called (from any thread) after code was overwritten; the machine uses it to interrupt the harts.
     void on_code_write(std::function<void()> listener) { code_listener_ = std::move(listener); }
 

@@ -51,9 +51,9 @@ void Hart::set_privilege(Privilege privilege) {
 
 // ---------------------------------------------------------------- running
 
-RunResult Hart::run(u64 until) {
+RunResult Hart::run(u64 until, bool resumes) {
     const fp::DefaultEnvironment float_environment;
-    step_over_ = breakpoint_at(pc_) ? pc_ : ~u64{0};
+    step_over_ = resumes && breakpoint_at(pc_) ? pc_ : ~u64{0};
     try {
         return interpret(until, nullptr);
     } catch (...) {
@@ -224,6 +224,13 @@ bool Hart::breakpoint_near(u64 address) const {
 }
 
 // ---------------------------------------------------------------- state
+
+void Hart::forget_caches() {
+    flush_all();
+    blocks_.clear();
+    ++code_version_;
+    flush_jump_caches();
+}
 
 void Hart::visit_state(StateVisitor& v) {
     try {

@@ -77,7 +77,8 @@ class Hart {
     // --- running (the hart's thread) ---
     // Runs until cycles() reaches `until`, or something in RunResult happens. An exception of a host-side
     // device passes through; the hart then stands at the instruction that accessed it.
-    RunResult run(u64 until);
+    // `resumes`: a breakpoint at which it stands has stopped it before.
+    RunResult run(u64 until, bool resumes = true);
     // Ticks at which the supervisor timer is due; ~0 when it is off.
     u64 timer_deadline() const;
     // True when WFI would not wait.
@@ -139,6 +140,9 @@ class Hart {
     bool has_events() const { return events_.load(std::memory_order_seq_cst) != 0; }
     void set_breakpoints(std::vector<u64> virtual_addresses);
     void visit_state(StateVisitor& v);
+    // What a hart that was just loaded has not: translations and decoded code. Every hart, and then
+    // GuestRam::forget_code(), or none.
+    void forget_caches();
 
     struct Stats {
         u64 traps = 0, interrupts = 0, tlb_misses = 0, page_walks = 0, tlb_flushes = 0;

@@ -172,38 +172,38 @@ Exit& exit_of(const Insn* last) {
     } while (0)
 
 // --- memory ---
-// A tag matches when page and alignment do; the entry then holds the distance to host memory.
-#define ACCESS(T, table, address, hit, miss)                                     \
+// A tag matches when page and alignment do; the entry then holds the distance to host memory. What an access
+// out of line has caused (an interrupt, code that is stale) is heard before the next instruction and not at
+// the block's end, so that it does not depend on where a bound has cut the block.
+#define ACCESS(T, table, address, hit, miss, finish)                             \
     do {                                                                         \
         const u64 address_ = (address);                                          \
         const TlbEntry& entry_ = data->table[TlbSet::data_index(address_)];      \
         if (LIKELY(entry_.tag == (address_ & (~page_mask | (sizeof(T) - 1))))) { \
             T* const host_ = reinterpret_cast<T*>(address_ + entry_.addend);     \
             hit;                                                                 \
+            finish;                                                              \
         } else {                                                                 \
             SYNC;                                                                \
             if (!(miss)) goto exception;                                         \
+            finish;                                                              \
+            if (events_.load(std::memory_order_relaxed) != 0) goto disturbed;    \
         }                                                                        \
     } while (0)
-#define READ_MEMORY(T, address, value) \
-    ACCESS(T, load, address, value = __atomic_load_n(host_, __ATOMIC_RELAXED), load_slow<T>(address_, value))
-#define LOAD(T, address)                 \
-    do {                                 \
-        T value_;                        \
-        READ_MEMORY(T, address, value_); \
-        RD = static_cast<u64>(value_);   \
-    } while (0)
-#define FLOAD(T, address)                                                           \
+#define READ_MEMORY(T, address, finish)                                             \
     do {                                                                            \
         T value_;                                                                   \
-        READ_MEMORY(T, address, value_);                                            \
-        f_[insn->rd] = sizeof(T) == 4 ? 0xffffffff00000000u | value_ : u64{value_}; \
+        ACCESS(T, load, address, value_ = __atomic_load_n(host_, __ATOMIC_RELAXED), \
+               load_slow<T>(address_, value_), finish);                             \
     } while (0)
+#define LOAD(T, address) READ_MEMORY(T, address, RD = static_cast<u64>(value_))
+#define FLOAD(T, address) \
+    READ_MEMORY(T, address, f_[insn->rd] = sizeof(T) == 4 ? 0xffffffff00000000u | value_ : u64{value_})
 #define STORE(T, address, source)                                                    \
     do {                                                                             \
         const T value_ = static_cast<T>(source);                                     \
         ACCESS(T, store, address, __atomic_store_n(host_, value_, __ATOMIC_RELAXED), \
-               store_slow<T>(address_, value_));                                     \
+               store_slow<T>(address_, value_), );                                   \
     } while (0)
 #define ATOMIC_TARGET(T, writes)                          \
     SYNC;                                                 \
@@ -383,6 +383,13 @@ find : {
     insn = block->insns;
     DISPATCH;
 }
+
+disturbed:
+    // A load or store ends no block: another slot follows it.
+    ++insn;
+    pc_ = PC;
+    cycles_ = cycles - block->count + retired_before(block, insn);
+    goto settle;
 
 fetch_fault:
     ++cycles_;

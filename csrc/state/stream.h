@@ -70,8 +70,10 @@ class RecordReader {
 // parts that were visited are then in a state that nobody should use.
 class LoadVisitor final : public StateVisitor {
   public:
-    explicit LoadVisitor(std::span<const u8> state) : reader_(state), next_(reader_.next()) {}
+    explicit LoadVisitor(std::span<const u8> state, bool quiet = false)
+        : reader_(state), next_(reader_.next()), quiet_(quiet) {}
     bool loading() const override { return true; }
+    bool quiet() const override { return quiet_; }
     void section(std::string_view name, u32 version) override;
     void blob(std::string_view name, std::vector<u8>& data, std::size_t limit) override;
     // After the last part: all was used.
@@ -91,6 +93,7 @@ class LoadVisitor final : public StateVisitor {
     RecordReader reader_;
     Record next_;
     std::string section_;
+    const bool quiet_;
     bool older_ = false;  // the section was stored in a version before this release's
 };
 

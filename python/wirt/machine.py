@@ -323,6 +323,95 @@ class Machine:
         """Deterministic machines: runs until so many more instructions were retired by all harts, or it stops."""
         self._reraising(lambda: self._core.run_for(natural(instructions, "instructions")))
 
+    # --- the past of a deterministic machine ---
+
+    def record(self, *, checkpoint_every: int = 50_000_000, keep: int = 64) -> None:
+        """Deterministic machines: from here on every moment can be had again; while it does not run.
+
+        All that comes in from outside is noted with the position at which it did: console input, events of the
+        keyboard and the tablet, frames and changes of the link, and the calls of this object that change the guest.
+        Meanwhile input that arrives while the machine runs comes in where a slice of time begins. Memory, registers,
+        registers of devices and the content of disks are not to be changed by hand.
+
+        Args:
+            checkpoint_every: instructions between checkpoints. A journey replays about so many, and each checkpoint
+                costs the pages that were written since the one before.
+            keep: how many checkpoints are kept; older ones are thinned out, the more the older they are.
+
+        Raises:
+            StateError: it is not deterministic, is recorded already, or has devices in Python.
+        """
+        self._core.record(natural(checkpoint_every, "checkpoint_every"), natural(keep, "keep"))
+
+    def end_recording(self) -> None:
+        """Forgets the past. A machine that is in it goes on from there, and what came later never happens."""
+        self._core.end_recording()
+
+    @property
+    def recording(self) -> _core.RecordingInfo | None:
+        """From where to where it is recorded, and what that costs; None when it is not."""
+        return self._core.recording()
+
+    def run_to(self, instructions: int | None = None) -> None:
+        """Goes to the first moment at which so many instructions were retired, whether past or yet to come.
+
+        Where that is in the recording the machine comes to the very same state, and :attr:`instructions` says where it
+        is. In the past it takes no input (:class:`StateError`; frames are lost), sends no frame and does not repeat
+        output. From there it can be run as usual; when it gets to the end of the recording it is recorded further.
+
+        Args:
+            instructions: as in :attr:`instructions`; None: the end of the recording.
+
+        Raises:
+            StateError: it is not recorded, it runs, or that is outside of the recording.
+        """
+        with self._breakpoints_at([]):
+            if instructions is None:
+                self._core.run_to_end()
+            else:
+                self._core.run_to(natural(instructions, "instructions"))
+
+    def step_back(self, count: int = 1) -> None:
+        """Takes back instructions, of all harts together in the order in which they ran.
+
+        Raises:
+            StateError: as :meth:`run_to`.
+        """
+        self.run_to(max(self.instructions - natural(count, "count"), 0))
+
+    def run_back_to(self, *addresses: int) -> bool:
+        """Goes to the last time before now that a hart was about to execute what is at one of the addresses.
+
+        Args:
+            addresses: virtual addresses; the present :attr:`breakpoints` when there are none.
+
+        Returns:
+            False when there was none; the machine is where it was.
+
+        Raises:
+            StateError: as :meth:`run_to`.
+        """
+        if not addresses:
+            return self._core.run_back()
+        with self._breakpoints_at([natural(address, "address") for address in addresses]):
+            return self._core.run_back()
+
+    @contextmanager
+    def _breakpoints_at(self, addresses: Sequence[int]) -> Iterator[None]:
+        """Others than the user's, for a while."""
+        kept = self._core.breakpoints
+        for address in kept:
+            self._core.remove_breakpoint(address)
+        for address in addresses:
+            self._core.add_breakpoint(address)
+        try:
+            yield
+        finally:
+            for address in addresses:
+                self._core.remove_breakpoint(address)
+            for address in kept:
+                self._core.add_breakpoint(address)
+
     def __enter__(self) -> Machine:
         return self
 

@@ -604,7 +604,7 @@ void VirtioNet::visit_state(StateVisitor& v) {
     }
     waiting_.visit_state(v);
     if (v.loading()) {
-        if (!waiting_.empty()) schedule(receive_work);
+        if (!waiting_.empty() && !v.quiet()) schedule(receive_work);
         store_config();
         if (core().has_queue(receiveq(0))) {
             connect();

@@ -8,17 +8,19 @@ void VirtioDevice::schedule(unsigned work) {
 }
 
 void VirtioDevice::post(unsigned work) {
-    executor_.post([this, work] {
-        const u64 mask = u64{1} << work;
-        {
-            // While paused the bit stays, for resume() to find.
-            std::lock_guard lock(core().mutex());
-            if (core().paused()) return;
-            // Cleared before the work begins: what is asked for from here on is another task.
-            if (!(pending_.fetch_and(~mask) & mask)) return;
-        }
-        process(work);
-    });
+    executor_.post(
+        [this, work] {
+            const u64 mask = u64{1} << work;
+            {
+                // While paused the bit stays, for resume() to find.
+                std::lock_guard lock(core().mutex());
+                if (core().paused()) return;
+                // Cleared before the work begins: what is asked for from here on is another task.
+                if (!(pending_.fetch_and(~mask) & mask)) return;
+            }
+            process(work);
+        },
+        work);
 }
 
 bool VirtioDevice::take(unsigned queue, Chain& out) {

@@ -488,7 +488,7 @@ void E1000e::visit_state(StateVisitor& v) {
     update_capabilities();
     // The cable is that of this machine's port, and frames may have come while the state was saved.
     if (phy_.cable() != (port_ != nullptr && port_->link())) work_.request(cable_work);
-    if (!waiting_.empty()) work_.request(receive_work);
+    if (!waiting_.empty() && !v.quiet()) work_.request(receive_work);
 }
 
 }  // namespace wirt::devices::hardware
