@@ -7,7 +7,7 @@ import collections.abc
 import enum
 import typing
 import typing_extensions
-__all__: list[str] = ['BarDescription', 'BlockBackend', 'Bus', 'Console', 'ControlRegisters', 'DeviceInfo', 'DirtyLog', 'DiskBus', 'DiskConfig', 'DiskView', 'Display', 'DisplayKind', 'Dma', 'EndPoint', 'ExitCount', 'FileIdentity', 'FloatRegisters', 'Hart', 'HartStats', 'Image', 'Input', 'Instruction', 'InstructionInfo', 'IntegerRegisters', 'InterruptControllers', 'InterruptLine', 'Iommu', 'IommuBench', 'IommuKind', 'Machine', 'MachineConfig', 'MachineIommu', 'MachineState', 'Mark', 'Memory', 'NetConfig', 'NicModel', 'Origin', 'PageCapture', 'PageSet', 'Picture', 'Port', 'PortStats', 'Privilege', 'QueueDescription', 'RamPoint', 'Region', 'Register', 'SavedState', 'StopInfo', 'StopReason', 'Switch', 'TrackedDisk', 'VirtioTransport', 'VolatileCache', 'begin_capture', 'csrs', 'dirty_count', 'disassemble', 'display', 'dma', 'float_register_names', 'freeze', 'instructions', 'interrupt_line', 'iommu', 'keyboard', 'load_state', 'map_device', 'memory_disk', 'open_disk', 'overlay', 'register_names', 'replace_disk', 'reset', 'save_state', 'start_log', 'stop_log', 'tablet', 'take_dirty']
+__all__: list[str] = ['BarDescription', 'BlockBackend', 'Bus', 'Console', 'ControlRegisters', 'DeviceInfo', 'DirtyLog', 'DiskBus', 'DiskConfig', 'DiskView', 'Display', 'DisplayKind', 'Dma', 'EndPoint', 'ExitCount', 'FileIdentity', 'FloatRegisters', 'Hart', 'HartStats', 'Image', 'Input', 'Instruction', 'InstructionInfo', 'IntegerRegisters', 'InterruptControllers', 'InterruptLine', 'Iommu', 'IommuBench', 'IommuKind', 'Machine', 'MachineConfig', 'MachineIommu', 'MachineState', 'Mark', 'Memory', 'NetConfig', 'NicModel', 'Origin', 'PageArrivals', 'PageCapture', 'PageCounts', 'PageEncoder', 'PageSet', 'Picture', 'Port', 'PortStats', 'Privilege', 'QueueDescription', 'RamPoint', 'RecordingInfo', 'Region', 'Register', 'SavedState', 'StopInfo', 'StopReason', 'Switch', 'TrackedDisk', 'VirtioTransport', 'VolatileCache', 'begin_capture', 'csrs', 'decode_pages', 'dirty_count', 'disassemble', 'display', 'dma', 'float_register_names', 'freeze', 'hold', 'instructions', 'interrupt_line', 'iommu', 'keyboard', 'load_state', 'map_device', 'memory_disk', 'open_disk', 'overlay', 'register_names', 'release', 'replace_disk', 'reset', 'save_state', 'set_brake', 'settle_memory', 'start_log', 'state_sections', 'stop_log', 'tablet', 'take_dirty', 'used_pages']
 class InstructionInfo:
     """
     One instruction of the tables that the hart executes.
@@ -400,6 +400,10 @@ class Port:
     """
     One end of a cable, for a machine's NIC.
     """
+    def send(self, frame: bytes) -> None:
+        """
+        Sends a frame in the NIC's name.
+        """
     @property
     def link(self) -> bool:
         """
@@ -732,6 +736,16 @@ class PageSet:
     """
     A set of pages of guest RAM, numbered from 0.
     """
+    @staticmethod
+    def of_bits(pages: typing.SupportsIndex, bits: typing_extensions.Buffer) -> PageSet:
+        """
+        What `bits` gave; SnapshotError when it is of another memory.
+        """
+    @staticmethod
+    def of_file(fd: typing.SupportsIndex, size: typing.SupportsIndex) -> PageSet:
+        """
+        The pages of a file's first `size` bytes that hold anything but zeroes.
+        """
     def __bool__(self) -> bool:
         ...
     def __contains__(self, arg0: typing.SupportsIndex) -> bool:
@@ -748,6 +762,10 @@ class PageSet:
         ...
     def __len__(self) -> int:
         ...
+    def bits(self) -> bytes:
+        """
+        A bit a page, in little-endian words of 64 bits.
+        """
     def copy(self) -> PageSet:
         ...
     def equals(self, other: PageSet) -> bool:
@@ -756,19 +774,37 @@ class PageSet:
         ...
     def insert_all(self) -> None:
         ...
+    def insert_numbers(self, numbers: typing_extensions.Buffer) -> None:
+        """
+        As numbers() gives them, in any order. Raises SnapshotError for pages that are not.
+        """
     def numbers(self) -> bytes:
         """
         The pages in order, eight bytes each, little-endian.
         """
     def remove(self, page: typing.SupportsIndex) -> None:
         ...
+    def remove_numbers(self, numbers: typing_extensions.Buffer) -> None:
+        ...
     def runs(self) -> list[tuple[int, int]]:
         """
         (first page, count) of every run, in order.
         """
+    def share(self, index: typing.SupportsIndex, count: typing.SupportsIndex) -> PageSet:
+        """
+        One of `count` parts: the same pages are always in the same part.
+        """
     def take(self, most: typing.SupportsIndex) -> bytes:
         """
         Takes at most so many pages out of the set: their numbers, eight bytes each.
+        """
+    def take_from(self, first: typing.SupportsIndex, most: typing.SupportsIndex) -> PageSet:
+        """
+        Takes at most so many pages out, those at `first` and after it, or else the first.
+        """
+    def take_range(self, first: typing.SupportsIndex, count: typing.SupportsIndex) -> PageSet:
+        """
+        Takes those of so many pages out that are in it.
         """
     @property
     def pages(self) -> int:
@@ -995,6 +1031,40 @@ class StopReason(enum.Enum):
     poweroff = ...
     reboot = ...
     step = ...
+class RecordingInfo:
+    """
+    What is known of a machine's past.
+    """
+    @property
+    def begin(self) -> int:
+        """
+        Where it begins, in instructions retired.
+        """
+    @property
+    def bytes(self) -> int:
+        """
+        Host memory, without that of the memory and the disks as they were at the beginning.
+        """
+    @property
+    def checkpoints(self) -> int:
+        """
+        How many are kept.
+        """
+    @property
+    def end(self) -> int:
+        """
+        Where it ends.
+        """
+    @property
+    def inputs(self) -> int:
+        """
+        Entries of the journal.
+        """
+    @property
+    def replaying(self) -> bool:
+        """
+        Whether it is in the past.
+        """
 class StopInfo:
     @property
     def code(self) -> int:
@@ -1025,6 +1095,10 @@ class Machine:
         ...
     def devices(self) -> list[DeviceInfo]:
         ...
+    def end_recording(self) -> None:
+        """
+        Forgets the past.
+        """
     def exits(self) -> list[ExitCount]:
         ...
     def hart_stats(self) -> list[HartStats]:
@@ -1053,6 +1127,14 @@ class Machine:
         """
         Raises what a Python device raised, if one did.
         """
+    def record(self, checkpoint_every: typing.SupportsIndex, keep: typing.SupportsIndex) -> None:
+        """
+        Notes all that comes in.
+        """
+    def recording(self) -> RecordingInfo | None:
+        """
+        What is known of its past.
+        """
     def remove_breakpoint(self, address: typing.SupportsIndex) -> None:
         ...
     def reseed(self, seed: typing.SupportsIndex) -> None:
@@ -1063,8 +1145,18 @@ class Machine:
         """
         paused -> running.
         """
+    def run_back(self) -> bool:
+        """
+        To the last breakpoint before now; false when there was none.
+        """
     def run_for(self, instructions: typing.SupportsIndex) -> None:
         ...
+    def run_to(self, instructions: typing.SupportsIndex) -> None:
+        ...
+    def run_to_end(self) -> None:
+        """
+        To where the recording ends.
+        """
     def sbi_calls(self) -> list[tuple[str, int]]:
         """
         Calls by SBI extension.
@@ -1139,6 +1231,88 @@ class Machine:
         """
         Guest time.
         """
+class PageCounts:
+    """
+    What became of the pages that an encoder looked at.
+    """
+    @property
+    def changed(self) -> int:
+        """
+        Sent as a difference.
+        """
+    @property
+    def changed_bytes(self) -> int:
+        ...
+    @property
+    def looked_at(self) -> int:
+        ...
+    @property
+    def same(self) -> int:
+        """
+        Not sent: they were as they had been sent before.
+        """
+    @property
+    def whole(self) -> int:
+        ...
+    @property
+    def zero(self) -> int:
+        """
+        Sent as a number, since the other side had something else.
+        """
+class PageEncoder:
+    """
+    Makes batches of pages for another host: csrc/state/page_codec.h.
+    """
+    def __init__(self, machine: Machine, cache_pages: typing.SupportsIndex) -> None:
+        """
+        Remembers so many pages, to send differences.
+        """
+    def encode(self, left: PageSet, most: typing.SupportsIndex, remember: bool) -> bytes:
+        """
+        Takes pages out of `left`: a batch of about `most` bytes, which may be empty although pages were taken.
+        """
+    def encode_all(self, left: PageSet, most: typing.SupportsIndex) -> bytes:
+        """
+        The same with every page, whatever the other side has.
+        """
+    @property
+    def counts(self) -> PageCounts:
+        ...
+class PageArrivals:
+    """
+    Pages that arrive while the guest runs already.
+    """
+    def __init__(self, machine: Machine, missing: PageSet) -> None:
+        """
+        While it does not run: who needs these pages waits for them.
+        """
+    def ask_again(self) -> None:
+        """
+        `wanted` gives out once more what has not come.
+        """
+    def decode(self, batch: typing_extensions.Buffer) -> int:
+        """
+        Brings pages; those that are there already stay as they are.
+        """
+    def give_up(self) -> None:
+        """
+        Nobody waits any more; the machine is of no use then.
+        """
+    def missing_pages(self) -> PageSet:
+        """
+        Which they are; out of date at once while some arrive.
+        """
+    def waits(self) -> list[int]:
+        """
+        How long each wait for pages took, ns.
+        """
+    def wanted(self, most: typing.SupportsIndex, timeout: float) -> list[int]:
+        """
+        Pages that somebody waits for, each once; waits `timeout` seconds for the first.
+        """
+    @property
+    def missing(self) -> int:
+        ...
 class InterruptLine:
     """
     A level-triggered input of the guest's interrupt controller.
@@ -1283,6 +1457,10 @@ def csrs() -> list[tuple[str, int]]:
     """
     (name, number) of the control and status registers that have a name.
     """
+def decode_pages(machine: Machine, batch: typing_extensions.Buffer) -> int:
+    """
+    Puts a batch of pages into its memory; how many those were.
+    """
 def dirty_count(machine: Machine, log: DirtyLog) -> int:
     """
     How many pages the log has.
@@ -1304,6 +1482,10 @@ def float_register_names() -> list[str]:
 def freeze(machine: Machine, clones: typing.SupportsIndex) -> RamPoint:
     """
     Its memory as a point from which so many clones begin.
+    """
+def hold(machine: Machine) -> bool:
+    """
+    Pauses it, and has it stay so until `release`; whether it ran.
     """
 def instructions() -> list[InstructionInfo]:
     """
@@ -1343,6 +1525,10 @@ def register_names() -> list[str]:
     """
     ABI names of x0 to x31.
     """
+def release(machine: Machine) -> None:
+    """
+    It may run again, and is still paused.
+    """
 def replace_disk(machine: Machine, which: str, backend: BlockBackend) -> None:
     """
     Another content behind a disk, of the same size; while it does not run.
@@ -1355,9 +1541,21 @@ def save_state(machine: Machine) -> SavedState:
     """
     All but its memory; while it does not run.
     """
+def set_brake(machine: Machine, on: bool) -> None:
+    """
+    Harts do nothing while it is on.
+    """
+def settle_memory(machine: Machine) -> None:
+    """
+    Where a buffer over its memory was given out, all pages count as written: nobody saw which were.
+    """
 def start_log(machine: Machine, log: DirtyLog) -> None:
     """
     Counts pages that are written from here on.
+    """
+def state_sections(state: SavedState) -> list[tuple[str, int, int, int]]:
+    """
+    (name, version, offset, size) of each section. Raises SnapshotError where it is broken.
     """
 def stop_log(machine: Machine, log: DirtyLog) -> None:
     """
@@ -1370,4 +1568,8 @@ def tablet(machine: Machine) -> Input | None:
 def take_dirty(machine: Machine, log: DirtyLog) -> PageSet:
     """
     The pages written since the last call; what is written later is counted again.
+    """
+def used_pages(machine: Machine) -> PageSet:
+    """
+    Its pages that hold anything but zeroes, each looked at at another moment.
     """

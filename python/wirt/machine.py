@@ -22,19 +22,19 @@ from wirt.sizes import parse_size
 
 # `import wirt` shall cost little: what only some calls need is imported by them.
 if TYPE_CHECKING:
-    from concurrent.futures import Future
     import ssl
+    from concurrent.futures import Future
 
     import numpy as np
     from numpy.typing import NDArray
 
     from wirt import stats as _stats
     from wirt.input import Keyboard, Tablet
-    from wirt.snapshot import Snapshot
     from wirt.migration import MigrationProgress, MigrationReport
     from wirt.migration.destination import Reception
     from wirt.migration.source import Migration
     from wirt.migration.transport import TlsFiles
+    from wirt.snapshot import Snapshot
     from wirt.vnc import VncServer
 
 __all__ = ["Machine"]

@@ -54,8 +54,10 @@ def receive(tmp_path):
 
 
 def wait_for_listener(address):
-    from wirt.migration.transport import Gone, Broken, Security, connect, parse_address
-    import os, time
+    import os
+    import time
+
+    from wirt.migration.transport import Broken, Gone, Security, connect, parse_address
 
     if not isinstance(address, str):
         return

@@ -108,7 +108,7 @@ class Reception:
             channel.send(Kind.welcome, pack(version="1"))
         except MigrationError as error:
             self._refuse(channel, error)
-            return
+            return None
         if role == "migrate":
             self._run(channel)
         elif role == "stream":

@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from wirt.errors import MigrationError
-from wirt.migration.transport import MiB, Channel, Kind
+from wirt.migration.transport import Channel, Kind, MiB
 
 __all__ = ["DISK_HEAD", "Compressor", "bulk", "expect", "fields", "pack", "refusal", "unpack_disk"]
 
