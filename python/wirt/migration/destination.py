@@ -108,7 +108,7 @@ class Reception:
             channel.send(Kind.welcome, pack(version="1"))
         except MigrationError as error:
             self._refuse(channel, error)
-            return
+            return None
         if role == "migrate":
             self._run(channel)
         elif role == "stream":
@@ -117,6 +117,7 @@ class Reception:
             self._take_faults(channel)
         else:
             self._recover(channel)
+        return None
 
     def _begin(self, channel: Channel, migration_id: str, streams: int) -> None:
         if not 1 <= streams <= _MOST_STREAMS or not 16 <= len(migration_id) <= 64:

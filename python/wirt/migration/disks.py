@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 from wirt import _core
@@ -9,8 +10,6 @@ from wirt.description import DiskDescription
 from wirt.errors import ConfigError
 from wirt.migration.protocol import DISK_HEAD
 from wirt.migration.transport import BATCH
-
-import time
 
 __all__ = ["DiskMirror"]
 
