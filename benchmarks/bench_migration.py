@@ -187,7 +187,8 @@ def main() -> None:
         if waits:
             print(
                 f"  {len(waits)} faults: median {statistics.median(waits):.0f} us, "
-                f"90 % {waits[len(waits) * 9 // 10]:.0f} us, 99 % {waits[len(waits) * 99 // 100]:.0f} us, most {waits[-1]:.0f} us"
+                f"90 % {waits[len(waits) * 9 // 10]:.0f} us, "
+                f"99 % {waits[len(waits) * 99 // 100]:.0f} us, most {waits[-1]:.0f} us"
             )
     if options.qemu and shutil.which("qemu-system-riscv64"):
         results = []

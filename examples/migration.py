@@ -25,6 +25,4 @@ with received[0] as vm:
     vm.console.send("where am I\n")
     vm.console.expect("echo: where am I", timeout=60)
     print(f"here: {here.state}, there: {vm.state}")
-    print(
-        f"moved {report.sent_bytes >> 10} KiB in {report.rounds} rounds; stood still for {report.downtime * 1000:.1f} ms"
-    )
+    print(f"moved {report.sent_bytes >> 10} KiB in {report.rounds} rounds, stood still {report.downtime * 1000:.1f} ms")
