@@ -186,7 +186,8 @@ def main() -> None:
         waits = sorted(wait for result in results for wait in result["waits_us"])
         if waits:
             print(
-                f"  {len(waits)} faults: median {statistics.median(waits):.0f} us, 90 % {waits[len(waits) * 9 // 10]:.0f} us, "
+                f"  {len(waits)} faults: median {statistics.median(waits):.0f} us, "
+                f"90 % {waits[len(waits) * 9 // 10]:.0f} us, "
                 f"99 % {waits[len(waits) * 99 // 100]:.0f} us, most {waits[-1]:.0f} us"
             )
     if options.qemu and shutil.which("qemu-system-riscv64"):
@@ -200,6 +201,7 @@ def main() -> None:
                 f"{key} {spread([result[key] for result in results])}" for key in ("downtime_ms", "ratio", "seconds")
             )
         )
+    return None
 
 
 main()

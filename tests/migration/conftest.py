@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -54,7 +55,6 @@ def receive(tmp_path):
 
 
 def wait_for_listener(address):
-    import os
     import time
 
     from wirt.migration.transport import Broken, Gone, Security, connect, parse_address
@@ -64,7 +64,7 @@ def wait_for_listener(address):
     end = time.monotonic() + 10
     while time.monotonic() < end:
         if address.startswith("unix:"):
-            if os.path.exists(address[5:]):
+            if Path(address[5:]).exists():
                 return
         else:
             try:

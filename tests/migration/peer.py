@@ -1,9 +1,9 @@
 """The other side of a migration in a process of its own: ``peer.py receive|migrate PATH``; it is there to be killed."""
 
-import os
 import sys
 import threading
 import time
+from pathlib import Path
 
 import wirt
 from wirt.guest_image import guest_image
@@ -13,7 +13,7 @@ def main(role: str, path: str) -> None:
     if role == "receive":
         waiter = threading.Thread(target=lambda: wirt.Machine.receive(f"unix:{path}").wait())
         waiter.start()
-        while not os.path.exists(path):
+        while not Path(path).exists():
             time.sleep(0.01)
         print("listening", flush=True)
         waiter.join()

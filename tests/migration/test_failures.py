@@ -198,7 +198,7 @@ def test_a_full_disk_at_the_destination(build, receive, tmp_path):
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
-        with pytest.raises(wirt.MigrationError, match="refused: .*File too large"):
+        with pytest.raises(wirt.MigrationError, match=r"refused: .*File too large"):
             vm.migrate(there.address, storage=True)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

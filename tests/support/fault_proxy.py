@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import select
 import socket
 import struct
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 GREETING = 44
@@ -84,10 +85,8 @@ class FaultProxy:
         except OSError:
             pass
         for end in (here, there):
-            try:
+            with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
 
     def _strikes(self, kind: int, to_destination: bool) -> bool:
         fault = self._fault
@@ -132,13 +131,9 @@ class FaultProxy:
     def close(self) -> None:
         """Ends it, and every connection."""
         self._end = True
-        try:
-            os.unlink(self.path)
-        except OSError:
-            pass
+        with contextlib.suppress(OSError):
+            Path(self.path).unlink()
         for sock in [self._listener, *self._sockets]:
-            try:
+            with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
             sock.close()

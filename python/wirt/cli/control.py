@@ -15,7 +15,7 @@ from wirt.errors import ConfigError, MigrationError, WirtError
 from wirt.machine import Machine
 from wirt.migration.progress import MigrationProgress
 from wirt.migration.protocol import fields, pack
-from wirt.migration.transport import Broken, Channel, Kind, Listener, Security, connect, parse_address
+from wirt.migration.transport import Address, Broken, Channel, Kind, Listener, Security, connect, parse_address
 
 __all__ = ["Control", "ask"]
 
@@ -23,7 +23,7 @@ __all__ = ["Control", "ask"]
 _STALL_S = 600.0
 
 
-def _unix(text: str) -> Any:
+def _unix(text: str) -> Address:
     address = parse_address(text)
     if not address.path:
         raise ConfigError(f"control socket {text!r}: give unix:/PATH")
@@ -66,7 +66,9 @@ class Control:
         self._listener.close()
 
 
-def ask(address: str, command: str, arguments: dict[str, Any], on_progress: Callable[[MigrationProgress], None]) -> Any:
+def ask(
+    address: str, command: str, arguments: dict[str, Any], on_progress: Callable[[MigrationProgress], None]
+) -> dict[str, Any] | str:
     """Has the machine behind a control socket do something; its answer.
 
     Raises:
@@ -80,7 +82,8 @@ def ask(address: str, command: str, arguments: dict[str, Any], on_progress: Call
             if kind is Kind.progress:
                 on_progress(MigrationProgress(**json.loads(payload)))
             elif kind is Kind.done:
-                return json.loads(payload)["answer"]
+                answer: dict[str, Any] | str = json.loads(payload)["answer"]
+                return answer
             else:
                 raise MigrationError(json.loads(payload)["reason"])
     finally:

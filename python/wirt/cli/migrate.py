@@ -115,6 +115,7 @@ def command(
             bar.update(task, description=text, total=most, completed=most - left)
 
         report = ask(control, "migrate", arguments, show)
+    assert isinstance(report, dict)
     click.echo(
         f"moved in {report['total_time']:.2f} s, {format_size(report['sent_bytes'])}, "
         f"the guest stood still for {report['downtime'] * 1000:.1f} ms"

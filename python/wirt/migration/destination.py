@@ -117,6 +117,7 @@ class Reception:
             self._take_faults(channel)
         else:
             self._recover(channel)
+        return None
 
     def _begin(self, channel: Channel, migration_id: str, streams: int) -> None:
         if not 1 <= streams <= _MOST_STREAMS or not 16 <= len(migration_id) <= 64:

@@ -30,6 +30,7 @@ def fields(payload: bytes, kinds: dict[str, type]) -> dict[str, Any]:
     Raises:
         MigrationError: it is no such thing.
     """
+    data: Any
     try:
         data = json.loads(payload)
     except (ValueError, RecursionError) as error:
@@ -37,8 +38,8 @@ def fields(payload: bytes, kinds: dict[str, type]) -> dict[str, Any]:
     if not isinstance(data, dict) or data.keys() != kinds.keys():
         raise MigrationError("a message has not the keys that this release knows")
     for key, kind in kinds.items():
-        value = data[key]
-        if type(value) is not kind or (kind is int and not 0 <= value < 1 << 63):
+        value: Any = data[key]
+        if type(value) is not kind or (isinstance(value, int) and not 0 <= value < 1 << 63):
             raise MigrationError(f"a message says {key}: {str(value)[:100]!r}")
     return data
 

@@ -437,7 +437,7 @@ class Migration:
         return state
 
     def _commit(self, state: bytes, paused: float) -> None:
-        """ "Yours": from the first byte of it on, only the destination knows who has the machine."""
+        """Yours: from the first byte of it on, only the destination knows who has the machine."""
         channel = self._channels[0]
         message = pack(
             size=len(state),
@@ -496,8 +496,8 @@ class Migration:
             time.sleep(0.2)
         self.error = why
         raise MigrationInDoubt(
-            f"the connection broke at the moment of the switch-over, and {self._address or 'the destination'} cannot be "
-            "asked whether it has the machine. Until that is known nothing runs here: vm.migration.resolve() asks "
+            f"the connection broke at the moment of the switch-over, and {self._address or 'the destination'} cannot "
+            "be asked whether it has the machine. Until that is known nothing runs here: vm.migration.resolve() asks "
             "again; find out whether it runs there, and say vm.migration.resolve(here=...)"
         ) from why
 

@@ -504,7 +504,7 @@ class Listener:
         self._closed = True
         if self._path:
             with contextlib.suppress(OSError):
-                os.unlink(self._path)
+                Path(self._path).unlink()
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
@@ -518,14 +518,14 @@ def _listen(address: Address) -> socket.socket:
         _remove_stale(address.path)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         # It appears when it listens and only its owner can open it.
-        hidden = f"{address.path}.{secrets.token_hex(4)}"
-        sock.bind(hidden)
+        hidden = Path(f"{address.path}.{secrets.token_hex(4)}")
+        sock.bind(str(hidden))
         try:
-            os.chmod(hidden, 0o600)
+            hidden.chmod(0o600)
             sock.listen()
-            os.rename(hidden, address.path)
+            hidden.rename(address.path)
         except BaseException:
-            os.unlink(hidden)
+            hidden.unlink()
             raise
         return sock
     except OSError as error:
@@ -544,7 +544,7 @@ def _remove_stale(path: str) -> None:
         try:
             probe.connect(path)
         except ConnectionRefusedError:
-            os.unlink(path)
+            Path(path).unlink()
             return
         except OSError:
             pass
