@@ -7,7 +7,7 @@ import collections.abc
 import enum
 import typing
 import typing_extensions
-__all__: list[str] = ['BarDescription', 'BlockBackend', 'Bus', 'Console', 'ControlRegisters', 'DeviceInfo', 'DirtyLog', 'DiskBus', 'DiskConfig', 'DiskView', 'Display', 'DisplayKind', 'Dma', 'EndPoint', 'ExitCount', 'FileIdentity', 'FloatRegisters', 'Hart', 'HartStats', 'Image', 'Input', 'Instruction', 'InstructionInfo', 'IntegerRegisters', 'InterruptControllers', 'InterruptLine', 'Iommu', 'IommuBench', 'IommuKind', 'Machine', 'MachineConfig', 'MachineIommu', 'MachineState', 'Mark', 'Memory', 'NetConfig', 'NicModel', 'Origin', 'PageCapture', 'PageSet', 'Picture', 'Port', 'PortStats', 'Privilege', 'QueueDescription', 'RamPoint', 'Region', 'Register', 'SavedState', 'StopInfo', 'StopReason', 'Switch', 'TrackedDisk', 'VirtioTransport', 'VolatileCache', 'begin_capture', 'csrs', 'dirty_count', 'disassemble', 'display', 'dma', 'float_register_names', 'freeze', 'instructions', 'interrupt_line', 'iommu', 'keyboard', 'load_state', 'map_device', 'memory_disk', 'open_disk', 'overlay', 'register_names', 'reset', 'save_state', 'start_log', 'stop_log', 'tablet', 'take_dirty']
+__all__: list[str] = ['BarDescription', 'BlockBackend', 'Bus', 'Console', 'ControlRegisters', 'DeviceInfo', 'DirtyLog', 'DiskBus', 'DiskConfig', 'DiskView', 'Display', 'DisplayKind', 'Dma', 'EndPoint', 'ExitCount', 'FileIdentity', 'FloatRegisters', 'Hart', 'HartStats', 'Image', 'Input', 'Instruction', 'InstructionInfo', 'IntegerRegisters', 'InterruptControllers', 'InterruptLine', 'Iommu', 'IommuBench', 'IommuKind', 'Machine', 'MachineConfig', 'MachineIommu', 'MachineState', 'Mark', 'Memory', 'NetConfig', 'NicModel', 'Origin', 'PageCapture', 'PageSet', 'Picture', 'Port', 'PortStats', 'Privilege', 'QueueDescription', 'RamPoint', 'RecordingInfo', 'Region', 'Register', 'SavedState', 'StopInfo', 'StopReason', 'Switch', 'TrackedDisk', 'VirtioTransport', 'VolatileCache', 'begin_capture', 'csrs', 'dirty_count', 'disassemble', 'display', 'dma', 'float_register_names', 'freeze', 'instructions', 'interrupt_line', 'iommu', 'keyboard', 'load_state', 'map_device', 'memory_disk', 'open_disk', 'overlay', 'register_names', 'reset', 'save_state', 'start_log', 'stop_log', 'tablet', 'take_dirty']
 class InstructionInfo:
     """
     One instruction of the tables that the hart executes.
@@ -998,6 +998,40 @@ class StopReason(enum.Enum):
     poweroff = ...
     reboot = ...
     step = ...
+class RecordingInfo:
+    """
+    What is known of a machine's past.
+    """
+    @property
+    def begin(self) -> int:
+        """
+        Where it begins, in instructions retired.
+        """
+    @property
+    def bytes(self) -> int:
+        """
+        Host memory, without that of the memory and the disks as they were at the beginning.
+        """
+    @property
+    def checkpoints(self) -> int:
+        """
+        How many are kept.
+        """
+    @property
+    def end(self) -> int:
+        """
+        Where it ends.
+        """
+    @property
+    def inputs(self) -> int:
+        """
+        Entries of the journal.
+        """
+    @property
+    def replaying(self) -> bool:
+        """
+        Whether it is in the past.
+        """
 class StopInfo:
     @property
     def code(self) -> int:
@@ -1028,6 +1062,10 @@ class Machine:
         ...
     def devices(self) -> list[DeviceInfo]:
         ...
+    def end_recording(self) -> None:
+        """
+        Forgets the past.
+        """
     def exits(self) -> list[ExitCount]:
         ...
     def hart_stats(self) -> list[HartStats]:
@@ -1056,6 +1094,14 @@ class Machine:
         """
         Raises what a Python device raised, if one did.
         """
+    def record(self, checkpoint_every: typing.SupportsIndex, keep: typing.SupportsIndex) -> None:
+        """
+        Notes all that comes in.
+        """
+    def recording(self) -> RecordingInfo | None:
+        """
+        What is known of its past.
+        """
     def remove_breakpoint(self, address: typing.SupportsIndex) -> None:
         ...
     def reseed(self, seed: typing.SupportsIndex) -> None:
@@ -1066,8 +1112,18 @@ class Machine:
         """
         paused -> running.
         """
+    def run_back(self) -> bool:
+        """
+        To the last breakpoint before now; false when there was none.
+        """
     def run_for(self, instructions: typing.SupportsIndex) -> None:
         ...
+    def run_to(self, instructions: typing.SupportsIndex) -> None:
+        ...
+    def run_to_end(self) -> None:
+        """
+        To where the recording ends.
+        """
     def sbi_calls(self) -> list[tuple[str, int]]:
         """
         Calls by SBI extension.
