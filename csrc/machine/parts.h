@@ -171,6 +171,9 @@ struct Machine::Parts final : riscv::HartEnvironment, firmware::SbiPlatform, Int
     std::optional<Position> stop_position;  // or at this one
     bool resumed = false;  // the next hart to run may stand where a breakpoint has stopped it
 
+    bool passes_breakpoints = false;  // they stop nobody, and the last one is noted
+    std::optional<Position> passed_breakpoint;
+
     std::vector<std::shared_ptr<storage::TrackedDisk>> disks;
     std::vector<std::weak_ptr<GatedPort>> ports;
     std::unique_ptr<Recording> recording;

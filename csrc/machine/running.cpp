@@ -272,6 +272,11 @@ bool Machine::Parts::deterministic_turn(u64 stop_at) {
             resumed = resumed && slot.hart->cycles() == before;
             slice.ran_ns = std::max(slice.ran_ns, slot.hart->cycles() - slice.start_cycles[i]);
             somebody_ran = true;
+            if (result == RunResult::breakpoint && passes_breakpoints) {
+                passed_breakpoint = position();
+                resumed = true;
+                continue;
+            }
             if (result == RunResult::breakpoint) {
                 stop_with({StopReason::breakpoint, 0, i, nullptr}, false);
                 return false;

@@ -234,14 +234,16 @@ bool Machine::run_back() {
     while (index-- > 0) {
         if (recording.checkpoint(index) >= until) continue;
         recording.go_back(index);
-        std::optional<Position> last;
-        for (;;) {
+        parts.passed_breakpoint.reset();
+        parts.passes_breakpoints = true;
+        try {
             parts.run_to(until);
-            const Position here = parts.position();
-            if (parts.stop.reason != StopReason::breakpoint || here >= until) break;
-            last = here;
+        } catch (...) {
+            parts.passes_breakpoints = false;
+            throw;
         }
-        if (last) {
+        parts.passes_breakpoints = false;
+        if (const std::optional<Position> last = parts.passed_breakpoint) {
             without_breakpoints(index, *last);
             return true;
         }
