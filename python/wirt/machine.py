@@ -771,6 +771,7 @@ class Machine:
         from wirt.snapshot.reader import restore
 
         return restore(path, disks=disks, nets=nets, verify=verify, new_generation=new_generation, clock=clock)
+
     # --- to another host ---
 
     def migrate(
