@@ -20,8 +20,11 @@ FUZZ_SECONDS ?= 60
 demo: $(VENV)/installed
 	wirt demo
 
+# As many tests at a time as there are cores; PYTEST="-n 0 -k ..." for one after the other.
+PARALLEL := -n auto --dist worksteal
+
 test: $(VENV)/installed tools guests
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST)
 
 # --- set-up ---
 
@@ -76,11 +79,12 @@ $(VENV)/developer: $(VENV)/created pyproject.toml
 build: $(VENV)/developer
 	cmake --preset release && cmake --build build/release -j2
 
-asan: $(VENV)/developer tools
+# Debian's boots take ten times as long with sanitizers: the one that is marked is enough, the rest are `make test`'s.
+asan: $(VENV)/developer tools guests
 	cmake --preset asan && cmake --build build/asan -j2
 	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH=build/asan/python \
-	$(BIN)/python -m pytest -p no:cacheprovider $(PYTEST)
+	$(BIN)/python -m pytest -p no:cacheprovider $(PARALLEL) -m "not debian or sanitizers" $(PYTEST)
 
 # Each fuzz target for a time, two at a time; what they find and what they learn stays under build/fuzz.
 fuzz: $(VENV)/developer fuzz-tools

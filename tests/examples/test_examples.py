@@ -14,6 +14,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 EXPECTED = {
     "hello": ["This is the guest inside Wirt", "4 of 4 started", "ahci port 0", "ready", "poweroff after"],
     "migration": ["here: closed, there: running"],
+    "who_wrote_it": ["the word is 0", "cleared it: sd zero,0(sp)", "the word is still 999"],
     "two_guests_ping": ["5 of 5 answers from 10.0.0.1"],
     "python_device": ["lui s0,0x50000", "the guest says 42, after 4 reads; poweroff"],
     "breakpoints_and_step": ["the trap vector is at", "page fault", "left alone it ends well: poweroff, exit code 0"],

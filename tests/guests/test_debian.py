@@ -52,7 +52,7 @@ def kernel_warnings(shell: Shell) -> str:
     ("cpus", "firmware", "console", "wiring"),
     [
         (1, None, "ttyS0", {}),
-        (4, None, "hvc0", {"virtio": "pci", "packed": True}),
+        pytest.param(4, None, "hvc0", {"virtio": "pci", "packed": True}, marks=pytest.mark.sanitizers),
         (1, OPENSBI, "hvc0", {"packed": True}),
         (4, OPENSBI, "ttyS0", {"virtio": "pci"}),
     ],

@@ -301,5 +301,5 @@ def test_saved_state_says_what_it_holds() -> None:
     with wirt.Machine(firmware=COUNT, memory="16M", deterministic=True) as vm:
         vm.run_for(100)
         records = _core.save_state(vm._core).records()
-        assert records[0] == ("section", "machine", 2)
+        assert records[0][:2] == ("section", "machine")
         assert ("integer", "pc", vm.harts[0].pc) in records

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -68,12 +71,28 @@ def test_a_fifo_is_refused_without_waiting(tmp_path):
         wirt.Disk(tmp_path / "fifo", read_only=True)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anything")
-def test_a_file_that_may_not_be_written_says_what_to_do(image):
-    image.chmod(0o444)
-    with pytest.raises(wirt.StorageError, match="read_only=True"):
-        wirt.Disk(image)
-    assert wirt.Disk(image, read_only=True).read_only
+@contextmanager
+def without_privileges():
+    """Root may write anything: somebody else tries."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+def test_a_file_that_may_not_be_written_says_what_to_do():
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        image = Path(folder) / "disk.img"
+        image.write_bytes(bytes(4096))
+        image.chmod(0o444)
+        with without_privileges():
+            with pytest.raises(wirt.StorageError, match="read_only=True"):
+                wirt.Disk(image)
+            assert wirt.Disk(image, read_only=True).read_only
 
 
 def test_read_only_refuses_writes(image):
