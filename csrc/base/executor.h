@@ -40,7 +40,7 @@ class ThreadExecutor final : public Executor {
     explicit ThreadExecutor(std::chrono::milliseconds idle_limit = usual_idle_limit)
         : idle_limit_(idle_limit) {}
     ~ThreadExecutor() override;
-    void post(Task task, unsigned order) override;
+    void post(Task task, unsigned order = 0) override;
     void drain() override;
 
   private:
@@ -71,7 +71,7 @@ class ThreadExecutor final : public Executor {
 class DeferredExecutor final : public Executor {
   public:
     explicit DeferredExecutor(std::function<void()> wake) : wake_(std::move(wake)) {}
-    void post(Task task, unsigned order) override;
+    void post(Task task, unsigned order = 0) override;
     void drain() override;
 
   private:
