@@ -1,5 +1,5 @@
 // The executor with a host thread: the thread comes with work and goes without, and no task is lost, run
-// twice or out of order by that; nor where the host has no thread to give.
+// twice or out of order by that; nor where the host has no thread to give. And the one without a thread.
 //
 // Standalone: prints each failure and a closing count, exits 0 if there are none. From the repository's root:
 //   c++ -std=c++20 -g -Wall -Wextra -Werror -Icsrc tests/base/test_executor.cpp csrc/base/executor.cpp
@@ -173,6 +173,25 @@ void test_tasks_wait_where_the_host_refuses_a_thread() {
     CHECK(ran == 30);
 }
 
+// What waits is done by its number and not by when it was asked for, also what is asked for meanwhile.
+void test_deferred_tasks_run_by_their_number() {
+    unsigned posts = 0;
+    std::vector<int> ran;
+    DeferredExecutor executor([&] { ++posts; });
+    for (const int number : {5, 0, 5, 3}) {
+        executor.post(
+            [&, number] {
+                ran.push_back(number);
+                if (ran.size() == 1) executor.post([&] { ran.push_back(1); }, 1);
+            },
+            static_cast<unsigned>(number));
+    }
+    CHECK(ran.empty());
+    executor.drain();
+    CHECK((ran == std::vector<int>{0, 1, 3, 5, 5}));
+    CHECK(posts == 5);
+}
+
 }  // namespace
 
 int main() {
@@ -181,6 +200,7 @@ int main() {
     test_tasks_left_at_destruction_run();
     test_a_task_may_post_another();
     test_tasks_wait_where_the_host_refuses_a_thread();
+    test_deferred_tasks_run_by_their_number();
     std::printf("%u passed, %u failed\n", passed, failed);
     return failed == 0 ? 0 : 1;
 }
