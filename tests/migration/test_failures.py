@@ -64,6 +64,7 @@ def exactly_one_runs(vm, there):
 
 
 BEFORE = [
+    Fault(Kind.hello, "cut", "after"),
     Fault(Kind.machine, "cut", "half"),
     Fault(Kind.machine, "corrupt", bit=200),
     Fault(Kind.ready, "cut", to_destination=False),

@@ -107,6 +107,10 @@ class Reception:
                 raise MigrationError("nobody waits for this connection")
             channel.send(Kind.welcome, pack(version="1"))
         except MigrationError as error:
+            with self._lock:
+                # A source that went away before it was welcome is one that failed.
+                if self.state == "receiving" and self._channels.get(0) is channel:
+                    self._fail(error)
             self._refuse(channel, error)
             return None
         if role == "migrate":
