@@ -48,7 +48,7 @@ class StateCopy final : public StateVisitor {
         u8* const host = static_cast<u8*>(data);
         if (!loading_) return entries_.emplace_back(host, host + size), void();
         const std::vector<u8>& entry = next();
-        std::memcpy(host, entry.data(), std::min(size, entry.size()));
+        std::copy_n(entry.begin(), std::min(size, entry.size()), host);
     }
     // A tampered count may ask for more fields than were saved.
     const std::vector<u8>& next() {
