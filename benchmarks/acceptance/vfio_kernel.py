@@ -4,9 +4,9 @@
     python benchmarks/acceptance/vfio_kernel.py usr/src/linux-source-7.2.tar.xz build/vfio
 
 leaves build/vfio/Image. Needs Debian's gcc-riscv64-linux-gnu, make, flex, bison, bc and xz-utils; half an hour on two
-cores. Debian's own riscv64 kernel has VFIO's type 1 and IOMMUFD off, and Linux 7.2 lacks two things that this adds to
-the sources: the DMA API may use an IOMMU on riscv64 (IOMMU_DMA), and the driver says that DMA is coherent, which VFIO
-insists on.
+cores. Debian's own riscv64 kernel has VFIO's type 1 and IOMMUFD off, and Linux 7.2 lacks three things that this adds to
+the sources: the DMA API may use an IOMMU on riscv64 (IOMMU_DMA); the driver says that DMA is coherent, which VFIO
+insists on; and page tables with Svpbmt, which the driver asks for where capabilities.Svpbmt is set, are compiled in.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import subprocess
 from pathlib import Path
 
 DMA_API = "config IOMMU_DMA\n\tdef_bool ARM64 || X86 || S390"
+# Without it no paging domain can be had behind an IOMMU with Svpbmt: "cannot register iommu interface".
+PAGE_TABLES = "\t(BIT(PT_FEAT_SIGN_EXTEND) |"
 OPERATIONS = "static const struct iommu_ops riscv_iommu_ops = {\n"
 CAPABLE = """static bool riscv_iommu_capable(struct device *dev, enum iommu_cap cap)
 {
@@ -46,6 +48,8 @@ def main() -> None:
         tree.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run(["tar", "-C", tree.parent, "-xf", options.source], check=True)
     replace(tree / "drivers/iommu/Kconfig", DMA_API, DMA_API + " || RISCV")
+    tables = tree / "drivers/iommu/generic_pt/fmt/iommu_riscv64.c"
+    replace(tables, PAGE_TABLES, PAGE_TABLES + " BIT(PT_FEAT_RISCV_SVPBMT) |")
     driver = tree / "drivers/iommu/riscv/iommu.c"
     replace(driver, OPERATIONS, CAPABLE + OPERATIONS + "\t.capable = riscv_iommu_capable,\n")
 
