@@ -24,12 +24,12 @@ class Receiver(threading.Thread):
 
     def run(self):
         try:
-            self.machine = wirt.Machine.receive(self.address, **{"timeout": 60} | self.options)
+            self.machine = wirt.Machine.receive(self.address, **{"timeout": 300} | self.options)
         except BaseException as error:
             self.error = error
 
     def result(self):
-        self.join(60)
+        self.join(600)
         assert not self.is_alive()
         if self.error is not None:
             raise self.error
@@ -49,7 +49,7 @@ def receive(tmp_path):
 
     yield start
     for receiver in receivers:
-        receiver.join(60)
+        receiver.join(600)
         if receiver.machine is not None:
             receiver.machine.close()
 

@@ -20,7 +20,7 @@ def main(role: str, path: str) -> None:
         return
     with wirt.Machine(guest_image(), cmdline="echo", memory="64M") as vm:
         vm.start()
-        vm.console.expect("echo ready", timeout=60)
+        vm.console.expect("echo ready", timeout=600)
         print("migrating", flush=True)
         vm.migrate(f"unix:{path}", bandwidth=20e6)
 

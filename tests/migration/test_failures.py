@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -35,27 +36,41 @@ def proxy(tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch):
-    """A side that does nothing counts as gone after some seconds."""
-    monkeypatch.setattr("wirt.migration.source._STALL_S", 3.0)
-    monkeypatch.setattr("wirt.migration.destination._STALL_S", 6.0)
+def patient(monkeypatch):
+    """However busy the host is, no side takes the other for gone."""
+    for module in ("source", "destination"):
+        monkeypatch.setattr(f"wirt.migration.{module}._STALL_S", 600.0)
+    monkeypatch.setattr(source_module, "_PATIENCE_S", 600.0)
+
+
+def migrate(vm, proxy, **options):
+    """Migrates through the proxy; once that withholds something, the source has waited long enough."""
+
+    def hurry():
+        proxy.struck.wait()
+        for channel in vm.migration._channels:
+            channel.set_stall(0.2)
+
+    if proxy.fault.how in ("stall", "drop"):
+        threading.Thread(target=hurry, daemon=True).start()
+    return vm.migrate(f"unix:{proxy.path}", **options)
 
 
 def echoing(build, **options):
     vm = build("echo", **options)
     vm.start()
-    vm.console.expect("echo ready", timeout=60)
+    vm.console.expect("echo ready", timeout=600)
     return vm
 
 
 def answers(vm):
     vm.console.send("who\n")
-    vm.console.expect("echo: who", timeout=60)
+    vm.console.expect("echo: who", timeout=600)
 
 
 def exactly_one_runs(vm, there):
     """Which one."""
-    there.join(60)
+    there.join(600)
     moved = there.machine
     runs = [machine for machine in (vm, moved) if machine is not None and machine.state == "running"]
     assert len(runs) == 1, (vm.state, vm.migration.state, there.error, moved)
@@ -90,9 +105,9 @@ BEFORE = [
 def test_what_breaks_before_the_destination_has_all_leaves_it_here(build, receive, proxy, fault):
     vm = echoing(build)
     there = receive()
-    path = proxy(there.address, fault).path
+    way = proxy(there.address, fault)
     with pytest.raises(wirt.MigrationError):
-        vm.migrate(f"unix:{path}")
+        migrate(vm, way)
     assert vm.migration.state == "failed"
     assert exactly_one_runs(vm, there) is vm
     assert isinstance(there.error, wirt.MigrationError)
@@ -118,8 +133,8 @@ def test_what_breaks_before_the_destination_has_all_leaves_it_here(build, receiv
 def test_what_breaks_afterwards_does_not_bring_it_back(build, receive, proxy, fault):
     vm = echoing(build)
     there = receive()
-    path = proxy(there.address, fault).path
-    report = vm.migrate(f"unix:{path}")
+    way = proxy(there.address, fault)
+    report = migrate(vm, way)
     assert vm.migration.state == "completed"
     assert exactly_one_runs(vm, there) is there.machine
     assert report.downtime > 0
@@ -128,9 +143,9 @@ def test_what_breaks_afterwards_does_not_bring_it_back(build, receive, proxy, fa
 def test_a_source_that_never_said_what_it_wants_takes_nobodys_place(build, receive, proxy):
     vm = echoing(build)
     there = receive()
-    path = proxy(there.address, Fault(Kind.hello, "cut")).path
+    way = proxy(there.address, Fault(Kind.hello, "cut"))
     with pytest.raises(wirt.MigrationError):
-        vm.migrate(f"unix:{path}")
+        migrate(vm, way)
     assert vm.state == "running"
     vm.migrate(there.address)
     assert exactly_one_runs(vm, there) is there.machine
@@ -139,10 +154,10 @@ def test_a_source_that_never_said_what_it_wants_takes_nobodys_place(build, recei
 def test_a_doubt_that_lasts_is_the_users_to_end(build, receive, proxy, monkeypatch):
     vm = echoing(build)
     there = receive()
-    path = proxy(there.address, Fault(Kind.acknowledged, "cut", to_destination=False, for_ever=True)).path
+    way = proxy(there.address, Fault(Kind.acknowledged, "cut", to_destination=False, for_ever=True))
     monkeypatch.setattr(source_module, "_PATIENCE_S", 0.5)
     with pytest.raises(wirt.MigrationInDoubt):
-        vm.migrate(f"unix:{path}")
+        migrate(vm, way)
     assert vm.state == "paused"
     assert vm.migration.state == "in doubt"
     for forbidden in (vm.resume, vm.step, lambda: vm.migrate(there.address)):
@@ -159,10 +174,10 @@ def test_a_doubt_that_lasts_is_the_users_to_end(build, receive, proxy, monkeypat
 def test_the_user_may_say_that_it_is_not_there(build, receive, proxy, monkeypatch):
     vm = echoing(build)
     there = receive()
-    path = proxy(there.address, Fault(Kind.commit, "stall", for_ever=True)).path
+    way = proxy(there.address, Fault(Kind.commit, "stall", for_ever=True))
     monkeypatch.setattr(source_module, "_PATIENCE_S", 0.5)
     with pytest.raises(wirt.MigrationInDoubt):
-        vm.migrate(f"unix:{path}")
+        migrate(vm, way)
     assert vm.migration.resolve(here=True) == "failed"
     assert exactly_one_runs(vm, there) is vm
 
@@ -177,8 +192,8 @@ def test_post_copy_goes_on_after_its_connection_broke(build, receive, proxy, mod
     there = receive()
     # Of hybrid, the first pass has some batches of its own.
     fault = Fault(Kind.pages, how, skip=2 if mode == "postcopy" else 60, bit=777)
-    path = proxy(there.address, fault).path
-    vm.migrate(f"unix:{path}", mode=mode)
+    way = proxy(there.address, fault)
+    migrate(vm, way, mode=mode)
     moved = there.result()
     answers(moved)
     assert "0 wrong" in vm.console.output + moved.console.output
@@ -221,9 +236,9 @@ def test_random_instants(build, receive, proxy, seed):
     )
     vm = echoing(build)
     there = receive()
-    path = proxy(there.address, fault).path
+    way = proxy(there.address, fault)
     try:
-        vm.migrate(f"unix:{path}")
+        migrate(vm, way)
     except wirt.MigrationInDoubt:
         raise
     except wirt.MigrationError:
@@ -261,7 +276,7 @@ def test_the_destination_is_killed(build, tmp_path, seed):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_source_is_killed(receive, seed):
-    there = receive()
+    there = receive(timeout=20)  # it may be killed before it came
     peer = subprocess.Popen([sys.executable, PEER, "migrate", there.address[5:]], stdout=subprocess.PIPE, text=True)
     try:
         assert peer.stdout.readline() == "migrating\n"
@@ -269,7 +284,7 @@ def test_the_source_is_killed(receive, seed):
     finally:
         peer.kill()
         peer.wait()
-    there.join(60)
+    there.join(600)
     # It has the whole of it, or nothing.
     if there.machine is None:
         assert isinstance(there.error, wirt.MigrationError)

@@ -41,7 +41,7 @@ class FaultProxy:
     """Passes connections on to a receiver until the fault strikes, which it does once."""
 
     def __init__(self, path: str, target: str, fault: Fault | None) -> None:
-        self.path, self._target, self._fault = path, target, fault
+        self.path, self._target, self.fault = path, target, fault
         self.struck = threading.Event()
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(path)
@@ -56,7 +56,7 @@ class FaultProxy:
                 source, _ = self._listener.accept()
             except OSError:
                 return
-            if self.struck.is_set() and self._fault is not None and self._fault.for_ever:
+            if self.struck.is_set() and self.fault is not None and self.fault.for_ever:
                 source.close()
                 continue
             destination = socket.socket(socket.AF_UNIX)
@@ -89,7 +89,7 @@ class FaultProxy:
                 end.shutdown(socket.SHUT_RDWR)
 
     def _strikes(self, kind: int, to_destination: bool) -> bool:
-        fault = self._fault
+        fault = self.fault
         if fault is None or self.struck.is_set() or to_destination != fault.to_destination:
             return False
         if fault.kind not in (0, kind):
@@ -98,7 +98,7 @@ class FaultProxy:
         return fault.skip < 0
 
     def _strike(self, frame: bytes, here: socket.socket, there: socket.socket) -> None:
-        fault = self._fault
+        fault = self.fault
         assert fault is not None
         self.struck.set()
         if fault.how == "repeat":

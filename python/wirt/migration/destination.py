@@ -44,6 +44,7 @@ __all__ = ["Reception", "receive"]
 
 _PAGE = 4096
 _STALL_S = 60.0
+_ANSWER_S = 1.0  # then a source that asks is told to ask again
 _STREAM_STALL_S = 86400.0  # the first stream says when something is wrong
 _LARGEST_STATE = 512 << 20
 _MOST_STREAMS = 16
@@ -80,6 +81,7 @@ class Reception:
         self._channels: dict[int, Channel] = {}
         self._streams = 1
         self._batches: list[int] = [0]
+        self._ended: set[int] = set()  # streams
         self._mode = "precopy"
         self._state_size = -1
         self._saved = bytearray()
@@ -114,7 +116,12 @@ class Reception:
             self._refuse(channel, error)
             return None
         if role == "migrate":
-            self._run(channel)
+            try:
+                self._run(channel)
+            finally:
+                with self._lock:
+                    if self.state in ("receiving", "loading"):
+                        self._fail(MigrationError("the receiver met an error that it did not expect"))
         elif role == "stream":
             self._run_stream(channel, hello["stream"])
         elif role == "faults":
@@ -134,19 +141,18 @@ class Reception:
             self._channels[0] = channel
 
     def _answer(self, channel: Channel, migration_id: str) -> None:
-        """What became of a migration. What has not come to its end by now, never will."""
+        """What became of a migration.
+
+        The source has given its connection up. What of it has arrived still counts: it may be the whole of `commit`,
+        not read yet. What has not arrived by now never will.
+        """
         with self._lock:
-            if migration_id != self.id:
-                state = "failed"
-            elif self.state == "loading":
-                state = "loading"
-            elif self.state == "complete":
-                state = "complete"
-            else:
-                state = "failed"
+            state = "failed"
+            if migration_id == self.id:
                 if self.state == "receiving":
-                    self._fail(MigrationError("the connection to the source broke before the machine was complete"))
-                    self._channels[0].close()
+                    self._channels[0].stop_reading()
+                self._changed.wait_for(lambda: self.state in ("complete", "failed"), _ANSWER_S)
+                state = "loading" if self.state == "receiving" else self.state
         channel.send(Kind.answer, pack(state=state))
         if state == "complete":
             expect(channel, Kind.confirmed)
@@ -172,7 +178,7 @@ class Reception:
         with self._lock:
             self.confirmed = True
             self._changed.notify_all()
-        if self.listener is not None and (self._puller is None or self._puller.arrivals.missing == 0):
+        if self.listener is not None and (self._puller is None or self._puller.done):
             self.listener.close()
 
     # --- what the source sends ---
@@ -209,8 +215,7 @@ class Reception:
             pass  # it will ask
         else:
             self._confirm()
-        if self._puller is not None:
-            self._puller.run(channel)
+        if self._puller is not None and self._puller.run(channel):
             self._confirm()
 
     def _give_up(self, channel: Channel, error: BaseException) -> None:
@@ -219,7 +224,7 @@ class Reception:
                 self._fail(error)
             channels = [other for number, other in self._channels.items() if number]
         for other in channels:
-            other.close()
+            other.end()
         if self.machine is not None:
             self.machine.close()
         if not isinstance(error, Broken):
@@ -295,9 +300,11 @@ class Reception:
                 self._count(number)
         except (WirtError, ValueError) as error:
             with self._lock:
+                self._ended.add(number)
+                self._changed.notify_all()
                 if self.state == "receiving":
                     self._fail(error)
-                    self._channels[0].close()
+                    self._channels[0].end()
 
     def _count(self, number: int) -> None:
         with self._lock:
@@ -330,7 +337,8 @@ class Reception:
             # Other streams may be behind this one.
             end = time.monotonic() + _STALL_S
             while self._batches != commit["batches"]:
-                if self.state != "loading" or not self._changed.wait(end - time.monotonic()):
+                lost = any(self._batches[number] != commit["batches"][number] for number in self._ended)
+                if lost or self.state != "loading" or not self._changed.wait(end - time.monotonic()):
                     raise MigrationError("memory is not all there")
         for disk in self._writable:
             if disk is not None:
@@ -361,11 +369,12 @@ class Reception:
             if self._mode == "precopy":
                 return
             self._channels[-1] = channel
+            push = self._channels[0]
             while self._puller is None:
                 # Before the switch-over the source opens it in advance.
                 if self.state == "failed" or not self._changed.wait(_STALL_S):
                     return
-        self._puller.serve_faults(channel)
+        self._puller.serve_faults(channel, push)
 
     def _recover(self, channel: Channel) -> None:
         with self._lock:
@@ -373,14 +382,14 @@ class Reception:
             old = [other for other in self._channels.values() if other is not channel]
             self._channels = {0: channel}
         for other in old:
-            other.close()
+            other.end()
         if puller is None or self.state != "complete":
             raise Broken("there is nothing to recover")
         bits = puller.arrivals.missing_pages().bits()
         for offset in range(0, len(bits), BATCH):
             channel.send(Kind.missing, memoryview(bits)[offset : offset + BATCH])
-        puller.run(channel)
-        self._confirm()
+        if puller.run(channel):
+            self._confirm()
 
     # --- the caller ---
 
@@ -419,7 +428,7 @@ class Reception:
                 self._fail(MigrationError("the receiver has gone"))
                 channels = list(self._channels.values())
         for channel in channels:
-            channel.close()
+            channel.end()
 
 
 def receive(

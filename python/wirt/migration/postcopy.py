@@ -1,14 +1,20 @@
 """Post-copy: the machine runs at the destination, and its memory follows.
 
 Two connections: on one the source pushes what is left, on the other the destination asks for pages that somebody waits
-for, and the answer overtakes the push. Each is used by one thread a side, and in one direction at a time.
+for, and the answer overtakes the push. Each is used by one thread a side, and in one direction at a time. When one
+breaks, both sides end the other as well.
 
-The source sends a page once. After a connection broke, the destination says what it has not, and that is sent anew;
-a page that came twice is passed over, since the guest may have written it.
+The source sends a page once, on either, and says on the first when none is left (`sent`). The last page may still be on
+its way on the other then. When it is there the destination says so (`done`), and listens until it has heard
+`confirmed`. The second connection is the source's to end.
+
+After a connection broke, the destination says what it has not, and that is sent anew; a page that came twice is passed
+over, since the guest may have written it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import threading
 from typing import TYPE_CHECKING
@@ -28,6 +34,7 @@ _AHEAD = 16  # pages that are sent with one that was asked for
 _PUSH_PAGES = 64
 _MOST_WANTED = 256
 _LARGEST = 1 << 20
+_IDLE_S = 3600.0  # the source says nothing for as long as nobody asks, or as its user's bandwidth makes it wait
 
 
 class Pusher:
@@ -35,8 +42,11 @@ class Pusher:
 
     def __init__(self, migration: Migration, encoder: _core.PageEncoder, missing: _core.PageSet) -> None:
         self._migration, self._encoder = migration, encoder
+        # One of its own, so that nobody who waits for a page waits for a batch to be made.
+        self._urgent = _core.PageEncoder(migration._core, 1)
         self._left = missing
         self._lock = threading.Lock()
+        self._finished = False
         self._next = 0
 
     def restart(self, missing: _core.PageSet) -> None:
@@ -50,7 +60,7 @@ class Pusher:
         Raises:
             MigrationError: the connection broke.
         """
-        server = threading.Thread(target=self._serve_faults, args=(faults,), name="wirt-post-copy", daemon=True)
+        server = threading.Thread(target=self._serve_faults, args=(faults, channel), name="wirt-post-copy", daemon=True)
         server.start()
         try:
             while True:
@@ -60,14 +70,18 @@ class Pusher:
                     break
                 self._migration._count(channel.send(Kind.pages, self._encoder.encode_all(pages, _LARGEST)))
                 self._migration._tell("post-copy", self._left)
+            channel.send(Kind.sent)
             fields(expect(channel, Kind.done), {"id": str})
+            self._finished = True
+            with contextlib.suppress(Broken):
+                channel.send(Kind.confirmed)
         finally:
-            faults.close()
+            faults.end()
             server.join()
 
-    def _serve_faults(self, channel: Channel) -> None:
+    def _serve_faults(self, channel: Channel, push: Channel) -> None:
         try:
-            channel.set_stall(3600.0)
+            channel.set_stall(_IDLE_S)
             while True:
                 wanted = expect(channel, Kind.want)
                 if len(wanted) % 8 or len(wanted) > _MOST_WANTED * 8:
@@ -78,10 +92,13 @@ class Pusher:
                         # What lies behind it will be wanted next.
                         pages = self._left.take_range(page, _AHEAD if len(batch) < _LARGEST // 4 else 1)
                         self._next = page + _AHEAD
-                    batch += self._encoder.encode_all(pages, _LARGEST)
+                    batch += self._urgent.encode_all(pages, _LARGEST)
                 self._migration._count(channel.send(Kind.pages, batch))
         except MigrationError:
-            channel.close()
+            # Pages that were asked for may be lost, and nobody can ask any more.
+            channel.end()
+            if not self._finished:
+                push.end()
 
 
 class Puller:
@@ -89,43 +106,71 @@ class Puller:
 
     Attributes:
         arrivals: the pages that are missing.
+        done: all are there, and the source knows it.
     """
 
     def __init__(self, reception: Reception, machine: _core.Machine, missing: _core.PageSet) -> None:
         self._reception, self._machine = reception, machine
         self.arrivals = _core.PageArrivals(machine, missing)
+        self.done = False
+        self._changed = threading.Condition()
+        self._askers = 0  # threads in serve_faults
 
     @property
     def _closed(self) -> bool:
         return self._machine.state is _core.MachineState.closed
 
-    def run(self, channel: Channel) -> None:
-        """Takes what is pushed, until nothing is missing or the connection breaks."""
+    def run(self, channel: Channel) -> bool:
+        """Takes what is pushed, until nothing is missing; False: it broke before the source knew that."""
         try:
-            channel.set_stall(3600.0)
-            while self.arrivals.missing:
-                kind, payload, compressed = channel.receive()
-                if kind is not Kind.pages:
-                    raise Broken(f"{kind.name} does not belong here")
-                self.arrivals.decode(bulk(payload, compressed))
+            channel.set_stall(_IDLE_S)
+            while self._bring(channel, Kind.sent):
+                pass
+            with self._changed:
+                # What was asked for comes on the other connection, and nobody pushes it.
+                self._changed.wait_for(lambda: not self.arrivals.missing or not self._askers)
+            if self.arrivals.missing:
+                raise Broken("pages were asked for and did not come")
             channel.send(Kind.done, pack(id=self._reception.id))
+            expect(channel, Kind.confirmed)
         except (WirtError, ValueError):
-            channel.close()  # the source will come again
+            channel.end()  # the source will come again
+            return False
+        self.done = True
+        return True
 
-    def serve_faults(self, channel: Channel) -> None:
-        """Asks for the pages that somebody waits for."""
+    def _bring(self, channel: Channel, end: Kind | None = None) -> bool:
+        """Takes a frame of pages; False when it is the `end`."""
+        kind, payload, compressed = channel.receive()
+        if kind is end:
+            return False
+        if kind is not Kind.pages:
+            raise Broken(f"{kind.name} does not belong here")
+        self.arrivals.decode(bulk(payload, compressed))
+        with self._changed:
+            self._changed.notify_all()
+        return True
+
+    def serve_faults(self, channel: Channel, push: Channel) -> None:
+        """Asks for the pages that somebody waits for; `push` is the connection that this one belongs to."""
+        with self._changed:
+            self._askers += 1
         try:
             self.arrivals.ask_again()
             while self.arrivals.missing and not self._closed:
                 wanted = self.arrivals.wanted(_MOST_WANTED, 0.2)
-                if not wanted:
-                    if channel.readable():
-                        break  # it ended
-                    continue
-                channel.send(Kind.want, struct.pack(f"<{len(wanted)}Q", *wanted))
-                kind, payload, compressed = channel.receive()
-                if kind is not Kind.pages:
-                    raise Broken(f"{kind.name} does not belong here")
-                self.arrivals.decode(bulk(payload, compressed))
+                if wanted:
+                    channel.send(Kind.want, struct.pack(f"<{len(wanted)}Q", *wanted))
+                    self._bring(channel)
+                elif channel.readable():
+                    raise Broken("the source ended it")
         except (WirtError, ValueError):
-            channel.close()
+            channel.end()
+            push.end()
+        finally:
+            with self._changed:
+                self._askers -= 1
+                self._changed.notify_all()
+        with contextlib.suppress(MigrationError):
+            channel.set_stall(_IDLE_S)
+            channel.receive()

@@ -491,7 +491,10 @@ class Migration:
             if answer == "failed":
                 self.state = "switching"
                 raise MigrationError(f"the destination did not take the machine over: {why}") from why
-            if time.monotonic() > end:
+            now = time.monotonic()
+            if answer == "loading":
+                end = now + _PATIENCE_S  # it is there, and on its way to an answer
+            if now > end:
                 break
             time.sleep(0.2)
         self.error = why
@@ -502,7 +505,7 @@ class Migration:
         ) from why
 
     def _ask(self) -> str:
-        """``complete``, ``failed``, or ``unknown`` when no answer could be had."""
+        """``complete``, ``failed``, ``loading``, or ``unknown`` when no answer could be had."""
         if self._address is None:
             return "unknown"
         try:
@@ -516,7 +519,7 @@ class Migration:
             answer: str = fields(expect(channel, Kind.answer), {"state": str})["state"]
             if answer == "complete":
                 channel.send(Kind.confirmed)
-            return answer if answer in ("complete", "failed") else "unknown"
+            return answer if answer in ("complete", "failed", "loading") else "unknown"
         except MigrationError:
             return "unknown"
         finally:

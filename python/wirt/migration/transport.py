@@ -56,6 +56,7 @@ _HEADER = struct.Struct("<BBHI")
 _TAG = 16
 _NUMBER = struct.Struct("<Q")
 _HANDSHAKE_S = 10.0
+_LOOK_S = 0.5  # how often a wait looks whether it has lasted too long
 _MOST_STRANGERS = 16
 _SHORTEST_SECRET = 16
 _COMPRESSED = 1
@@ -83,6 +84,7 @@ class Kind(IntEnum):
     answer = 15  # JSON: what became of a migration
     want = 16  # pages that somebody waits for, eight bytes each
     done = 17  # JSON: all pages are there
+    sent = 18  # post-copy: no page is left here
 
 
 KiB, MiB = 1 << 10, 1 << 20
@@ -105,6 +107,7 @@ _LIMITS: dict[Kind, int] = {
     Kind.answer: 16 * KiB,
     Kind.want: 16 * KiB,
     Kind.done: 16 * KiB,
+    Kind.sent: 0,
 }
 
 
@@ -224,9 +227,22 @@ class Channel:
 
     def set_stall(self, seconds: float) -> None:
         """How long the other side may do nothing before the connection counts as broken."""
+        # Waits are made of short ones, so that it holds for one under way, too.
         self._stall = seconds
         with contextlib.suppress(OSError):
-            self._socket.settimeout(seconds)
+            self._socket.settimeout(min(seconds, _LOOK_S))
+
+    def _progress(self, operation: Callable[[], int], what: str) -> int:
+        """What `operation` moved, once it moved anything."""
+        begin = time.monotonic()
+        while True:
+            try:
+                return operation()
+            except TimeoutError:
+                if time.monotonic() - begin >= self._stall:
+                    raise Broken(f"the other side {what} for {self._stall:g} s") from None
+            except (OSError, ValueError) as error:
+                raise Broken(f"the connection broke: {error}") from error
 
     def send(self, kind: Kind, payload: bytes | bytearray | memoryview = b"", *, compressed: bool = False) -> int:
         """Sends a frame; its size on the wire.
@@ -241,15 +257,11 @@ class Channel:
             tag.update(payload)
             self._sent += 1
             size = len(header) + len(payload) + _TAG
-            try:
-                # sendall() counts its time-out from the first byte to the last; a slow connection is no broken one.
-                left = memoryview(b"".join((header, payload, tag.digest())))
-                while left:
-                    left = left[self._socket.send(left) :]
-            except TimeoutError:
-                raise Broken(f"the other side took nothing for {self._stall:g} s") from None
-            except (OSError, ValueError) as error:
-                raise Broken(f"the connection broke: {error}") from error
+            # sendall() counts its time-out from the first byte to the last; a slow connection is no broken one.
+            data = memoryview(b"".join((header, payload, tag.digest())))
+            done = 0
+            while done < size:
+                done += self._progress(lambda: self._socket.send(data[done:]), "took nothing")  # noqa: B023
             self.bytes_sent += size
         return size
 
@@ -289,7 +301,7 @@ class Channel:
             try:
                 self._early = self._socket.recv(1)
             finally:
-                self._socket.settimeout(self._stall)
+                self._socket.settimeout(min(self._stall, _LOOK_S))
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return False
         except (OSError, ValueError) as error:
@@ -302,21 +314,28 @@ class Channel:
         done = len(self._early[:size])
         view[:done], self._early = self._early[:done], self._early[done:]
         while done < size:
-            try:
-                count = self._socket.recv_into(view[done:])
-            except TimeoutError:
-                raise Broken(f"the other side sent nothing for {self._stall:g} s") from None
-            except (OSError, ValueError) as error:
-                raise Broken(f"the connection broke: {error}") from error
+            count = self._progress(lambda: self._socket.recv_into(view[done:]), "sent nothing")  # noqa: B023
             if count == 0:
                 raise Broken("the other side closed the connection")
             done += count
         return bytes(data)
 
-    def close(self) -> None:
-        """Ends it for both sides, also under the hands of another thread."""
+    def stop_reading(self) -> None:
+        """What has arrived can still be received, and then it has ended; any thread."""
+        self._shut_down(socket.SHUT_RD)
+
+    def end(self) -> None:
+        """Ends it for both sides, under the hands of another thread, which is to close it."""
+        self._shut_down(socket.SHUT_RDWR)
+
+    def _shut_down(self, how: int) -> None:
+        # SSLSocket's own would first forget that there is TLS, and another thread could send in the clear.
         with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
+            socket.socket.shutdown(self._socket, how)
+
+    def close(self) -> None:
+        """Ends it for both sides; nobody uses it any more."""
+        self.end()
         self._socket.close()
 
 
