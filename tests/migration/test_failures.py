@@ -17,7 +17,9 @@ import pytest
 import wirt
 from support.fault_proxy import Fault, FaultProxy
 from wirt.migration import source as source_module
-from wirt.migration.transport import Kind
+from wirt.migration.destination import Reception
+from wirt.migration.postcopy import Puller
+from wirt.migration.transport import Channel, Kind
 
 PEER = Path(__file__).with_name("peer.py")
 
@@ -290,3 +292,62 @@ def test_the_source_is_killed(receive, seed):
         assert isinstance(there.error, wirt.MigrationError)
     else:
         answers(there.machine)
+
+
+def test_what_has_arrived_counts_when_the_source_asks(build, receive, proxy, monkeypatch):
+    """The destination has `commit`, and has not read it yet, when the connection breaks and the source asks."""
+    asked = threading.Event()
+    take, answer = Reception._receive, Reception._answer
+
+    def ask(self, channel, migration_id):
+        asked.set()
+        answer(self, channel, migration_id)
+
+    def wait_for_the_question(self, channel):
+        receive_frame = channel.receive
+
+        def receive():
+            frame = receive_frame()
+            if frame[0] is Kind.end:
+                assert asked.wait(600)
+            return frame
+
+        monkeypatch.setattr(channel, "receive", receive)
+        return take(self, channel)
+
+    monkeypatch.setattr(Reception, "_answer", ask)
+    monkeypatch.setattr(Reception, "_receive", wait_for_the_question)
+    vm = echoing(build)
+    there = receive()
+    migrate(vm, proxy(there.address, Fault(Kind.commit, "cut", "after")), downtime=600)
+    assert exactly_one_runs(vm, there) is there.machine
+
+
+def test_the_last_page_comes_as_the_answer_to_a_fault(build, receive, monkeypatch):
+    """The source has pushed all, and the destination still waits for a page that was asked for."""
+    pushed_all = threading.Event()
+    late = []
+    bring, send = Puller._bring, Channel.send
+
+    def note(self, kind, *payload, **options):
+        size = send(self, kind, *payload, **options)
+        if kind is Kind.sent:
+            pushed_all.set()
+        return size
+
+    def bring_late(self, channel, end=None):
+        if end is None:
+            late.append(self.arrivals.missing)
+            assert pushed_all.wait(600)
+        return bring(self, channel, end)
+
+    monkeypatch.setattr(Channel, "send", note)
+    monkeypatch.setattr(Puller, "_bring", bring_late)
+    vm = echoing(build)
+    there = receive()
+    vm.migrate(there.address, mode="postcopy")
+    moved = there.result()
+    assert late
+    assert moved.migration.missing_pages == 0
+    assert moved.migration._puller.done
+    answers(moved)

@@ -261,6 +261,9 @@ class Reception:
             elif kind is Kind.disk:
                 self._write_disk(bulk(payload, compressed))
                 self._count(0)
+            elif kind is Kind.progress:
+                self._await_batches(fields(payload, {"batches": list})["batches"], "receiving")
+                channel.send(Kind.progress)
             elif kind is Kind.end:
                 # Also when the source had said so before, and then went on running.
                 self._state_size = fields(payload, {"size": int})["size"]
@@ -331,15 +334,7 @@ class Reception:
         saved = bytes(self._saved)
         if hashlib.sha256(saved).hexdigest() != commit["digest"]:
             raise MigrationError("the machine's state is not what was sent")
-        if len(commit["batches"]) != self._streams:
-            raise MigrationError("the source had another number of streams")
-        with self._lock:
-            # Other streams may be behind this one.
-            end = time.monotonic() + _STALL_S
-            while self._batches != commit["batches"]:
-                lost = any(self._batches[number] != commit["batches"][number] for number in self._ended)
-                if lost or self.state != "loading" or not self._changed.wait(end - time.monotonic()):
-                    raise MigrationError("memory is not all there")
+        self._await_batches(commit["batches"], "loading")
         for disk in self._writable:
             if disk is not None:
                 disk.flush()
@@ -354,6 +349,17 @@ class Reception:
         self.machine._migration = self
         if commit["running"]:
             self.machine.resume()
+
+    def _await_batches(self, sent: list[int], state: str) -> None:
+        """Until all streams, which may be behind the first, have brought what was sent; while in `state`."""
+        if len(sent) != self._streams:
+            raise MigrationError("the source had another number of streams")
+        end = time.monotonic() + _STALL_S
+        with self._lock:
+            while self._batches != sent:
+                lost = any(self._batches[number] != sent[number] for number in self._ended)
+                if lost or self.state != state or not self._changed.wait(end - time.monotonic()):
+                    raise MigrationError("memory is not all there")
 
     def _announce(self) -> None:
         """So that switches learn at once where the NICs are (a RARP request, RFC 903, as QEMU sends)."""

@@ -326,6 +326,8 @@ class Migration:
         finally:
             for share in shares:
                 self._pending |= share
+        if deadline is None:
+            self._drain()
         self.report.rounds += 1
         sent, passed = self.report.sent_bytes - before, time.monotonic() - begin
         if sent > 64 << 10:
@@ -333,6 +335,15 @@ class Migration:
             self._bandwidth = rate if first or not self._bandwidth else (self._bandwidth + rate) / 2
             if not first and pages:
                 self._page_cost = max(sent / pages, 64.0)
+
+    def _drain(self) -> None:
+        """Waits until what was sent is in its place.
+
+        What buffers on the way hold would be downtime, and would count for what the connection takes.
+        """
+        channel = self._channels[0]
+        channel.send(Kind.progress, pack(batches=self._batches))
+        expect(channel, Kind.progress)
 
     def _send_pages(self, number: int, left: _core.PageSet, first: bool, deadline: float | None) -> None:
         encoder, compressor, channel = self._encoders[number], self._compressors[number], self._channels[number]
@@ -560,6 +571,7 @@ class Migration:
 
         channel = self._channels[0]
         faults = self._open("faults")
+        self._drain()
         paused = self._hold()
         self._take_dirty()
         missing |= self._pending

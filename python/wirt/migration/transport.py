@@ -74,7 +74,7 @@ class Kind(IntEnum):
     ready = 5
     pages = 6  # csrc/state/page_codec.h
     disk = 7  # index:u16 offset:u64 length:u64, then the data or nothing (zeroes)
-    progress = 8  # JSON
+    progress = 8  # JSON: batches that were sent; answered, empty, when they are in their place
     end = 9  # JSON: a stream is complete
     state = 10  # a piece of the saved state
     missing = 11  # a piece of the set of pages that will come later
