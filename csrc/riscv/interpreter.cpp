@@ -182,15 +182,13 @@ Exit& exit_of(const Insn* last) {
         if (LIKELY(entry_.tag == (address_ & (~page_mask | (sizeof(T) - 1))))) { \
             T* const host_ = reinterpret_cast<T*>(address_ + entry_.addend);     \
             hit;                                                                 \
+            finish;                                                              \
         } else {                                                                 \
             SYNC;                                                                \
             if (!(miss)) goto exception;                                         \
-            if (UNLIKELY(events_.load(std::memory_order_relaxed) != 0)) {        \
-                finish;                                                          \
-                goto disturbed;                                                  \
-            }                                                                    \
+            finish;                                                              \
+            if (events_.load(std::memory_order_relaxed) != 0) goto disturbed;    \
         }                                                                        \
-        finish;                                                                  \
     } while (0)
 #define READ_MEMORY(T, address, finish)                                             \
     do {                                                                            \
