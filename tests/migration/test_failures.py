@@ -18,7 +18,7 @@ import wirt
 from support.fault_proxy import Fault, FaultProxy
 from wirt.migration import source as source_module
 from wirt.migration.destination import Reception
-from wirt.migration.postcopy import Puller
+from wirt.migration.postcopy import Puller, Pusher
 from wirt.migration.transport import Channel, Kind
 
 PEER = Path(__file__).with_name("peer.py")
@@ -327,14 +327,31 @@ def test_the_last_page_comes_as_the_answer_to_a_fault(build, receive, monkeypatc
     """The source has pushed all, and the destination still waits for a page that was asked for."""
     answered, pushed_all = threading.Event(), threading.Event()
     late = []
-    bring, send = Puller._bring, Channel.send
+    push, bring, send = Pusher.run, Puller._bring, Channel.send
 
-    def send_in_order(self, kind, *payload, **options):
-        answers_a_fault = threading.current_thread().name == "wirt-post-copy"
-        if kind is Kind.pages and not answers_a_fault:
-            assert answered.wait(600)
+    def answers_faults():
+        return threading.current_thread().name == "wirt-post-copy"
+
+    class Gate:
+        """The pusher's lock: nothing is taken to be pushed before a fault was answered."""
+
+        def __init__(self, lock):
+            self._lock = lock
+
+        def __enter__(self):
+            assert answers_faults() or answered.wait(600)
+            self._lock.acquire()
+
+        def __exit__(self, *_):
+            self._lock.release()
+
+    def push_behind_the_gate(self, *channels):
+        self._lock = Gate(self._lock)
+        push(self, *channels)
+
+    def note(self, kind, *payload, **options):
         size = send(self, kind, *payload, **options)
-        if answers_a_fault:
+        if answers_faults():
             answered.set()
         if kind is Kind.sent:
             pushed_all.set()
@@ -346,7 +363,8 @@ def test_the_last_page_comes_as_the_answer_to_a_fault(build, receive, monkeypatc
             late.append(self.arrivals.missing)
         return bring(self, channel, end)
 
-    monkeypatch.setattr(Channel, "send", send_in_order)
+    monkeypatch.setattr(Pusher, "run", push_behind_the_gate)
+    monkeypatch.setattr(Channel, "send", note)
     monkeypatch.setattr(Puller, "_bring", bring_late)
     vm = echoing(build)
     there = receive()
