@@ -3,6 +3,7 @@
 
 #include "bindings/register.h"
 #include "riscv/isa.h"
+#include "riscv/isa_config.h"
 
 namespace wirt::bindings {
 
@@ -20,10 +21,12 @@ void register_isa(py::module_& module) {
         .def_property_readonly(
             "format", [](const InstructionInfo& info) { return riscv::format_name(info.format); },
             "The operand format, e.g. ``R`` or ``FFF_RM``.")
-        .def_readonly("extension", &InstructionInfo::extension, "The extension that brings it, e.g. ``zba``.")
+        .def_property_readonly(
+            "extension", [](const InstructionInfo& info) { return riscv::extension_name(info.extension); },
+            "The extension that brings it, e.g. ``zba``.")
         .def_readonly("compressed", &InstructionInfo::compressed, "Whether it is 16 bits wide.")
         .def("__repr__", [](const InstructionInfo& info) {
-            return std::string("<") + info.name + " (" + info.extension + ")>";
+            return std::string("<") + info.name + " (" + riscv::extension_name(info.extension) + ")>";
         });
 
     module.def(
@@ -35,6 +38,11 @@ void register_isa(py::module_& module) {
         "All instructions, the 32-bit ones first.");
     module.def("disassemble", &riscv::disassemble, py::arg("raw"), py::arg("pc") = 0,
                "One instruction of either width as assembly text; targets of jumps are shown as addresses.");
+    module.def(
+        "canonical_isa", [](const std::string& text) { return riscv::IsaConfig(text).text(); },
+        py::arg("text") = std::string(riscv::IsaConfig::standard),
+        "The ISA string that names every extension of ``text``, in canonical order. ConfigError: no such "
+        "hart.");
     module.def(
         "csrs",
         [] {

@@ -179,6 +179,9 @@ void register_configuration(py::module_& module) {
         .def_readwrite("virtio_console", &MachineConfig::virtio_console)
         .def_readwrite("virtio", &MachineConfig::virtio)
         .def_readwrite("packed_rings", &MachineConfig::packed_rings)
+        .def_property(
+            "isa", [](const MachineConfig& config) { return config.isa.text(); },
+            [](MachineConfig& config, const std::string& text) { config.isa = riscv::IsaConfig(text); })
         .def_readwrite("interrupts", &MachineConfig::interrupts)
         .def_readwrite("guest_files", &MachineConfig::guest_files)
         .def_readwrite("iommu", &MachineConfig::iommu)

@@ -20,10 +20,6 @@ namespace wirt::machine {
 using namespace devices;
 
 namespace {
-const std::vector<std::string> isa_extensions = {
-    "i",   "m",   "a",      "f",      "d",      "c",     "zicsr",       "zifencei", "zicntr",  "zihpm", "zba",
-    "zbb", "zbs", "zicbom", "zicbop", "zicboz", "zawrs", "zihintpause", "sstc",     "svinval", "svadu"};
-
 void check_ports(const MachineConfig& config) {
     if (config.pcie_ports > map::port_slots) {
         throw ConfigError("a machine has 0 to " + std::to_string(map::port_slots) + " hot-plug ports, not " +
@@ -229,7 +225,7 @@ std::vector<u8> Board::device_tree(const MachineConfig& config, u64 initrd_base,
     board.memory = {map::dram, config.memory};
     board.harts = config.harts;
     board.timebase_hz = Clock::timebase_hz;
-    board.isa_extensions = isa_extensions;
+    board.isa_extensions = config.isa.names();
     // S-mode software cannot use the ACLINT; under the monitor's SBI there is none to see.
     if (!config.firmware.empty())
         board.aclint = firmware::AddressRange{map::aclint, hardware::Aclint::region_size};

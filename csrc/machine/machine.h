@@ -90,6 +90,7 @@ struct MachineConfig {
     bool virtio_console = true;
     VirtioTransport virtio = VirtioTransport::mmio;  // of the devices that name none themselves
     bool packed_rings = false;                       // virtio devices offer VIRTIO_F_RING_PACKED
+    riscv::IsaConfig isa;  // of every hart
     InterruptControllers interrupts = InterruptControllers::plic;
     unsigned guest_files = 0;  // aia: a hart's guest interrupt files, 0..63
     IommuKind iommu = IommuKind::none;

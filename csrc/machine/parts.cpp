@@ -69,7 +69,7 @@ Machine::Parts::Parts(MachineConfig given)
     }
     for (unsigned i = 0; i < config.harts; ++i) {
         slots.push_back(std::make_unique<HartSlot>());
-        slots.back()->hart = std::make_unique<Hart>(i, bus, *this);
+        slots.back()->hart = std::make_unique<Hart>(i, bus, *this, config.isa);
     }
     slice.start_cycles.resize(slots.size());
     if (config.deterministic) {

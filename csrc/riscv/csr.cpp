@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/bits.h"
@@ -20,21 +21,13 @@ constexpr u64 all_irqs = supervisor_irqs | irq_bit(irq_msi) | irq_bit(irq_mti) |
 // Every exception but the ecall from M-mode, which is never delegated.
 constexpr u64 delegable_exceptions = 0xb3ff;
 
-// RV64 A B C D F I M S U.
-constexpr u64 misa_value =
-    u64{2} << 62 | 1 << 0 | 1 << 1 | 1 << 2 | 1 << 3 | 1 << 5 | 1 << 8 | 1 << 12 | 1 << 18 | 1 << 20;
-
-constexpr u64 mstatus_writable = mstatus::sie | mstatus::mie | mstatus::spie | mstatus::mpie | mstatus::spp |
-                                 mstatus::mpp | mstatus::fs | mstatus::mprv | mstatus::sum | mstatus::mxr |
-                                 mstatus::tvm | mstatus::tw | mstatus::tsr;
+constexpr u64 mstatus_fields = mstatus::sie | mstatus::mie | mstatus::spie | mstatus::mpie | mstatus::spp |
+                               mstatus::mpp | mstatus::fs | mstatus::mprv | mstatus::sum | mstatus::mxr |
+                               mstatus::tvm | mstatus::tw | mstatus::tsr;
 constexpr u64 sstatus_writable =
     mstatus::sie | mstatus::spie | mstatus::spp | mstatus::fs | mstatus::sum | mstatus::mxr;
 constexpr u64 sstatus_visible =
     sstatus_writable | mstatus::ube | mstatus::vs | mstatus::xs | mstatus::uxl | mstatus::sd;
-
-constexpr u64 menvcfg_writable =
-    envcfg::fiom | envcfg::cbie | envcfg::cbcfe | envcfg::cbze | envcfg::adue | envcfg::stce;
-constexpr u64 senvcfg_writable = envcfg::fiom | envcfg::cbie | envcfg::cbcfe | envcfg::cbze;
 
 constexpr u64 pmp_address_mask = (u64{1} << 54) - 1;
 constexpr u8 pmpcfg_writable = 0x9f;
@@ -161,6 +154,41 @@ void Hart::update_float_mode() {
     float_fast_ = frm_ == 0 && (fflags_ & 1) != 0;
 }
 
+u64 Hart::misa() const {
+    u64 value = u64{2} << 62 | u64{1} << ('s' - 'a') | u64{1} << ('u' - 'a');
+    for (const auto& [letter, there] : {
+             std::pair{'i', isa_.has(Extension::i)},
+             std::pair{'m', isa_.has(Extension::m)},
+             std::pair{'a', isa_.has(Extension::a)},
+             std::pair{'f', isa_.has(Extension::f)},
+             std::pair{'d', isa_.has(Extension::d)},
+             std::pair{'c', isa_.has(Extension::c)},
+             std::pair{'b', isa_.has(Extension::zba) && isa_.has(Extension::zbb) && isa_.has(Extension::zbs)},
+         }) {
+        if (there) value |= u64{1} << (letter - 'a');
+    }
+    return value;
+}
+
+u64 Hart::mstatus_writable() const {
+    return mstatus_fields & ~(isa_.has(Extension::f) ? 0 : mstatus::fs);
+}
+
+u64 Hart::senvcfg_writable() const {
+    u64 writable = envcfg::fiom;
+    if (isa_.has(Extension::zicbom)) writable |= envcfg::cbie | envcfg::cbcfe;
+    if (isa_.has(Extension::zicboz)) writable |= envcfg::cbze;
+    return writable;
+}
+
+u64 Hart::menvcfg_writable() const {
+    u64 writable = senvcfg_writable();
+    if (isa_.has(Extension::svadu)) writable |= envcfg::adue;
+    // The SBI of the monitor keeps its time in stimecmp, whether the guest may see that register or not.
+    if (isa_.has(Extension::sstc) || environment_.serves_sbi()) writable |= envcfg::stce;
+    return writable;
+}
+
 void Hart::write_mstatus(u64 value, u64 mask) {
     u64 next = (mstatus_ & ~mask) | (value & mask);
     // MPP = 2 is no mode: the field keeps its value.
@@ -189,7 +217,7 @@ void Hart::require_legal_state() const {
     require_bits(pc_, ~u64{1}, "pc");
     require_bits(fflags_, 31, "fflags");
     require_bits(frm_, 7, "frm");
-    require_bits(mstatus_ ^ mstatus_fixed, mstatus_writable | mstatus::sd, "mstatus");
+    require_bits(mstatus_ ^ mstatus_fixed, mstatus_writable() | mstatus::sd, "mstatus");
     require((mstatus_ & mstatus::mpp) != u64{2} << mstatus::mpp_shift, "mstatus.MPP");
     require(((mstatus_ & mstatus::sd) != 0) == ((mstatus_ & mstatus::fs) == mstatus::fs), "mstatus.SD");
     require_bits(mip_.load(), all_irqs, "mip");
@@ -199,8 +227,8 @@ void Hart::require_legal_state() const {
     require_bits(mtvec_ | stvec_, ~u64{2}, "trap vector");
     require_bits(mepc_ | sepc_, ~u64{1}, "mepc or sepc");
     require(satp_mode_exists(satp_), "satp.MODE");
-    require_bits(menvcfg_, menvcfg_writable, "menvcfg");
-    require_bits(senvcfg_, senvcfg_writable, "senvcfg");
+    require_bits(menvcfg_, menvcfg_writable(), "menvcfg");
+    require_bits(senvcfg_, senvcfg_writable(), "senvcfg");
     for (const u64 configuration : {menvcfg_, senvcfg_})
         require((configuration & envcfg::cbie) != u64{2} << 4, "envcfg.CBIE");
     require_bits(mcounteren_ | scounteren_, 0xffff'ffff, "counter enable");
@@ -224,6 +252,7 @@ bool Hart::csr_accessible(u16 number, bool writes) const {
             return !(privilege_ == Privilege::supervisor && (mstatus_ & mstatus::tvm) != 0);
         case csr_stimecmp:
             // Sstc 1.0: the register needs STCE and, below M-mode, mcounteren.TM.
+            if (!isa_.has(Extension::sstc)) return false;
             if (privilege_ == Privilege::machine) return true;
             return (menvcfg_ & envcfg::stce) != 0 && bit(mcounteren_, 1);
         case csr_sireg:
@@ -234,6 +263,7 @@ bool Hart::csr_accessible(u16 number, bool writes) const {
     }
     if (number >= csr_cycle && number < csr_cycle + 32) {
         const unsigned counter = number - csr_cycle;
+        if (!isa_.has(counter < 3 ? Extension::zicntr : Extension::zihpm)) return false;
         if (privilege_ != Privilege::machine && !bit(mcounteren_, counter)) return false;
         if (privilege_ == Privilege::user && !bit(scounteren_, counter)) return false;
     }
@@ -320,7 +350,7 @@ bool Hart::csr_read(u16 number, u64& value) {
             value = mstatus_;
             return true;
         case csr_misa:
-            value = misa_value;
+            value = misa();
             return true;
         case csr_medeleg:
             value = medeleg_;
@@ -401,7 +431,7 @@ bool Hart::csr_write(u16 number, u64 value) {
             return true;
 
         case csr_sstatus:
-            write_mstatus(value, sstatus_writable);
+            write_mstatus(value, sstatus_writable & mstatus_writable());
             return true;
         case csr_sie:
             mie_ = (mie_ & ~mideleg_) | (value & mideleg_);
@@ -414,7 +444,7 @@ bool Hart::csr_write(u16 number, u64 value) {
             scounteren_ = static_cast<u32>(value);
             return true;
         case csr_senvcfg:
-            senvcfg_ = write_envcfg(senvcfg_, value, senvcfg_writable);
+            senvcfg_ = write_envcfg(senvcfg_, value, senvcfg_writable());
             return true;
         case csr_sscratch:
             sscratch_ = value;
@@ -449,7 +479,7 @@ bool Hart::csr_write(u16 number, u64 value) {
         }
 
         case csr_mstatus:
-            write_mstatus(value, mstatus_writable);
+            write_mstatus(value, mstatus_writable());
             return true;
         case csr_misa:
             return true;
@@ -471,7 +501,7 @@ bool Hart::csr_write(u16 number, u64 value) {
             return true;
         case csr_menvcfg: {
             const u64 old = menvcfg_;
-            menvcfg_ = write_envcfg(menvcfg_, value, menvcfg_writable);
+            menvcfg_ = write_envcfg(menvcfg_, value, menvcfg_writable());
             if (((old ^ menvcfg_) & envcfg::stce) != 0) mip_.fetch_and(~irq_bit(irq_sti));
             if (((old ^ menvcfg_) & envcfg::adue) != 0) flush_all();
             update_timer();

@@ -48,9 +48,9 @@ struct Decoded {
     bool writes_float;
 };
 
-Decoded decode(u32 raw, unsigned length, u8 offset, const void* const* handlers) {
-    const u32 full = length == 2 ? expand(static_cast<u16>(raw)) : raw;
-    const Opcode op = full == 0 ? Opcode::illegal : identify(full);
+Decoded decode(u32 raw, unsigned length, u8 offset, const IsaConfig& isa, const void* const* handlers) {
+    const u32 full = length == 2 ? expand(static_cast<u16>(raw), &isa) : raw;
+    const Opcode op = full == 0 ? Opcode::illegal : identify(full, &isa);
     Decoded out{};
     out.insn.handler = handlers[static_cast<u16>(op)];
     out.insn.offset = offset;
@@ -191,7 +191,7 @@ Block* Hart::build(u64 pc, u64 physical, unsigned max_instructions) {
         }
         const u8 offset = static_cast<u8>(at / 2);
         if (breakpoint_near(pc + at)) slots[used++] = {handlers_[op_breakpoint], 0, 0, 0, 0, offset};
-        const Decoded decoded = decode(raw, length, offset, handlers_);
+        const Decoded decoded = decode(raw, length, offset, isa_, handlers_);
         if (decoded.uses_float && float_check == nullptr) {
             float_check = &slots[used];
             slots[used++] = {handlers_[op_float_check], 0, 0, 0, 0, offset};

@@ -9,8 +9,8 @@
 
 namespace wirt::riscv {
 
-Hart::Hart(unsigned id, memory::AddressSpace& bus, HartEnvironment& environment)
-    : id_(id), bus_(bus), ram_(bus.ram()), environment_(environment) {
+Hart::Hart(unsigned id, memory::AddressSpace& bus, HartEnvironment& environment, const IsaConfig& isa)
+    : id_(id), isa_(isa), bus_(bus), ram_(bus.ram()), environment_(environment) {
     interpret(0, &handlers_);
     spaces_[0].valid = true;
     scratch_ = std::make_unique<u8[]>(sizeof(Block) + (BlockCache::max_slots + 1) * sizeof(Insn));

@@ -1,9 +1,8 @@
 // One RISC-V hart: registers, privileged state, address translation and execution.
 //
-// Implements RV64IMAFDC, Zicsr, Zifencei, Zicntr, Zihpm (counters that read zero), Zba, Zbb, Zbs,
-// Zicbom/Zicbop/Zicboz, Svinval, Svadu, Sstc, Sv39/48/57, M, S and U mode, 16 PMP entries
-// (Unprivileged ISA 20240411, Privileged Architecture 1.13); Smaia and Ssaia where it has an IMSIC (Advanced
-// Interrupt Architecture 1.0).
+// Implements RV64 with the extensions of extensions.def, of which each hart has those of its IsaConfig;
+// Sv39/48/57, M, S and U mode, 16 PMP entries (Unprivileged ISA 20240411, Privileged Architecture 1.13);
+// Smaia and Ssaia where it has an IMSIC (Advanced Interrupt Architecture 1.0).
 //
 // A hart knows the physical address space and its environment, and no device. One host thread runs it at a
 // time. Others may call the members under "any thread".
@@ -28,6 +27,7 @@
 #include "memory/address_space.h"
 #include "riscv/block.h"
 #include "riscv/csr_fields.h"
+#include "riscv/isa_config.h"
 #include "riscv/tlb.h"
 
 namespace wirt::riscv {
@@ -63,12 +63,13 @@ enum class RunResult : u8 {
 
 class Hart {
   public:
-    Hart(unsigned id, memory::AddressSpace& bus, HartEnvironment& environment);
+    Hart(unsigned id, memory::AddressSpace& bus, HartEnvironment& environment, const IsaConfig& isa = {});
     ~Hart();
     Hart(const Hart&) = delete;
     Hart& operator=(const Hart&) = delete;
 
     unsigned id() const { return id_; }
+    const IsaConfig& isa() const { return isa_; }
     void reset(u64 pc, Privilege privilege);
     // Before the hart runs: the files of its IMSIC, which outlive it. With them it has the Advanced Interrupt
     // Architecture's CSRs, which are illegal otherwise.
@@ -237,6 +238,11 @@ class Hart {
     bool csr_read(u16 number, u64& value);
     bool csr_write(u16 number, u64 value);
     bool csr_accessible(u16 number, bool writes) const;
+    // Which bits of a register there are, by the extensions.
+    u64 misa() const;
+    u64 mstatus_writable() const;
+    u64 menvcfg_writable() const;
+    u64 senvcfg_writable() const;
     void write_mstatus(u64 value, u64 mask);
     u64 mip();
     void update_float_mode();
@@ -333,6 +339,7 @@ class Hart {
     u64 pmpaddr_[16] = {};
 
     const unsigned id_;
+    const IsaConfig isa_;
     memory::AddressSpace& bus_;
     memory::GuestRam& ram_;
     HartEnvironment& environment_;

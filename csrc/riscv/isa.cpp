@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/bits.h"
+#include "riscv/isa_config.h"
 
 namespace wirt::riscv {
 
@@ -86,17 +87,17 @@ constexpr i32 c_imm_sdsp(u32 c) {
 
 std::vector<InstructionInfo> build_table() {
     std::vector<InstructionInfo> table;
-    const char* extension = "";
-#define EXTENSION(name) extension = name;
+    Extension extension{};
+#define EXTENSION(name) extension = Extension::name;
 #define INSN(id, name, mask, match, format, flags, ...) \
     table.push_back({name, mask, match, Format::format, flag_##flags, extension, false});
 #include "riscv/isa/all.def"
 #undef INSN
-#undef EXTENSION
 #define CINSN(id, name, mask, match, condition, expansion) \
-    table.push_back({name, mask, match, Format::C, 0, "c", true});
-#include "riscv/isa/c.def"
+    table.push_back({name, mask, match, Format::C, 0, extension, true});
+#include "riscv/isa/compressed.def"
 #undef CINSN
+#undef EXTENSION
     return table;
 }
 
@@ -147,6 +148,10 @@ const InstructionInfo& info(Opcode opcode) {
     return table()[static_cast<u16>(opcode)];
 }
 
+const InstructionInfo& info(CompressedOpcode opcode) {
+    return table()[static_cast<std::size_t>(Opcode::illegal) + static_cast<std::size_t>(opcode)];
+}
+
 const char* format_name(Format format) {
     static constexpr const char* names[] = {
         "NONE",    "R",      "R1",    "I",    "SHAMT6", "SHAMT5", "S",   "B",     "U",     "J",
@@ -155,12 +160,13 @@ const char* format_name(Format format) {
     return names[static_cast<unsigned>(format)];
 }
 
-Opcode identify(u32 raw) {
+Opcode identify(u32 raw, const IsaConfig* isa) {
     static const Index index;
     if ((raw & 3) != 3) return Opcode::illegal;
     for (const u16 op : index.rows[bits(raw, 2, 5) * 8 + bits(raw, 12, 3)]) {
         const InstructionInfo& entry = table()[op];
         if ((raw & entry.mask) != entry.match) continue;
+        if (isa != nullptr && !isa->has(static_cast<Opcode>(op))) continue;
         // Static rounding modes 5 and 6 are reserved (chapter 20, "Floating-Point Control and Status
         // Register").
         const u32 rm = bits(raw, 12, 3);
@@ -173,16 +179,19 @@ Opcode identify(u32 raw) {
     return Opcode::illegal;
 }
 
-u32 expand(u16 compressed) {
+u32 expand(u16 compressed, const IsaConfig* isa) {
     const u32 c = compressed;
     const u32 RD = bits(c, 7, 5);
     const u32 RS2 = bits(c, 2, 5);
     const u32 RDC = bits(c, 2, 3) + 8;
     const u32 RS1C = bits(c, 7, 3) + 8;
-#define CINSN(id, name, mask, match, condition, expansion) \
-    if ((c & (mask)) == (match) && (condition)) return (expansion);
-#include "riscv/isa/c.def"
+#define EXTENSION(name)
+#define CINSN(id, name, mask, match, condition, expansion)                                            \
+    if ((c & (mask)) == (match) && (condition) && (isa == nullptr || isa->has(CompressedOpcode::id))) \
+        return (expansion);
+#include "riscv/isa/compressed.def"
 #undef CINSN
+#undef EXTENSION
     return 0;
 }
 

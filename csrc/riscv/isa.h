@@ -55,13 +55,33 @@ enum class Opcode : u16 {
     illegal,
 };
 
+enum class CompressedOpcode : u16 {
+#define EXTENSION(name)
+#define CINSN(id, ...) id,
+#include "riscv/isa/compressed.def"
+#undef CINSN
+#undef EXTENSION
+    count,
+};
+
+enum class Extension : u8 {
+#define ISA_EXTENSION(name, brings) name,
+#include "riscv/extensions.def"
+#undef ISA_EXTENSION
+    privileged,  // M-, S- and U-mode, which every hart has
+    count,
+};
+const char* extension_name(Extension extension);
+
+class IsaConfig;
+
 struct InstructionInfo {
     const char* name;
     u32 mask;
     u32 match;
     Format format;
     u8 flags;
-    const char* extension;
+    Extension extension;
     bool compressed;
 };
 
@@ -69,11 +89,12 @@ struct InstructionInfo {
 std::span<const InstructionInfo> instructions();
 const char* format_name(Format format);
 
-// Opcode::illegal when no table has it.
-Opcode identify(u32 raw);
+// Opcode::illegal when no table has it, or none of an extension that the hart has (null: all there are).
+Opcode identify(u32 raw, const IsaConfig* isa = nullptr);
 const InstructionInfo& info(Opcode opcode);
+const InstructionInfo& info(CompressedOpcode opcode);
 // The 32-bit form of a compressed instruction; 0 (an illegal encoding) when it is reserved.
-u32 expand(u16 compressed);
+u32 expand(u16 compressed, const IsaConfig* isa = nullptr);
 constexpr bool is_compressed(u32 raw) {
     return (raw & 3) != 3;
 }

@@ -7,7 +7,7 @@ import collections.abc
 import enum
 import typing
 import typing_extensions
-__all__: list[str] = ['BarDescription', 'BlockBackend', 'Bus', 'Console', 'ControlRegisters', 'DeviceInfo', 'DirtyLog', 'DiskBus', 'DiskConfig', 'DiskView', 'Display', 'DisplayKind', 'Dma', 'EndPoint', 'ExitCount', 'FileIdentity', 'FloatRegisters', 'Hart', 'HartStats', 'Image', 'Input', 'Instruction', 'InstructionInfo', 'IntegerRegisters', 'InterruptControllers', 'InterruptLine', 'Iommu', 'IommuBench', 'IommuKind', 'Machine', 'MachineConfig', 'MachineIommu', 'MachineState', 'Mark', 'Memory', 'NetConfig', 'NicModel', 'Origin', 'PageArrivals', 'PageCapture', 'PageCounts', 'PageEncoder', 'PageSet', 'Picture', 'Port', 'PortStats', 'Privilege', 'QueueDescription', 'RamPoint', 'RecordingInfo', 'Region', 'Register', 'SavedState', 'StopInfo', 'StopReason', 'Switch', 'TrackedDisk', 'VirtioTransport', 'VolatileCache', 'begin_capture', 'csrs', 'decode_pages', 'dirty_count', 'disassemble', 'display', 'dma', 'float_register_names', 'freeze', 'hold', 'instructions', 'interrupt_line', 'iommu', 'keyboard', 'load_state', 'map_device', 'memory_disk', 'open_disk', 'overlay', 'register_names', 'release', 'replace_disk', 'reset', 'save_state', 'set_brake', 'settle_memory', 'start_log', 'state_sections', 'stop_log', 'tablet', 'take_dirty', 'used_pages']
+__all__: list[str] = ['BarDescription', 'BlockBackend', 'Bus', 'Console', 'ControlRegisters', 'DeviceInfo', 'DirtyLog', 'DiskBus', 'DiskConfig', 'DiskView', 'Display', 'DisplayKind', 'Dma', 'EndPoint', 'ExitCount', 'FileIdentity', 'FloatRegisters', 'Hart', 'HartStats', 'Image', 'Input', 'Instruction', 'InstructionInfo', 'IntegerRegisters', 'InterruptControllers', 'InterruptLine', 'Iommu', 'IommuBench', 'IommuKind', 'Machine', 'MachineConfig', 'MachineIommu', 'MachineState', 'Mark', 'Memory', 'NetConfig', 'NicModel', 'Origin', 'PageArrivals', 'PageCapture', 'PageCounts', 'PageEncoder', 'PageSet', 'Picture', 'Port', 'PortStats', 'Privilege', 'QueueDescription', 'RamPoint', 'RecordingInfo', 'Region', 'Register', 'SavedState', 'StopInfo', 'StopReason', 'Switch', 'TrackedDisk', 'VirtioTransport', 'VolatileCache', 'begin_capture', 'canonical_isa', 'csrs', 'decode_pages', 'dirty_count', 'disassemble', 'display', 'dma', 'float_register_names', 'freeze', 'hold', 'instructions', 'interrupt_line', 'iommu', 'keyboard', 'load_state', 'map_device', 'memory_disk', 'open_disk', 'overlay', 'register_names', 'release', 'replace_disk', 'reset', 'save_state', 'set_brake', 'settle_memory', 'start_log', 'state_sections', 'stop_log', 'tablet', 'take_dirty', 'used_pages']
 class InstructionInfo:
     """
     One instruction of the tables that the hart executes.
@@ -948,6 +948,7 @@ class MachineConfig:
     input: bool
     interrupts: InterruptControllers
     iommu: IommuKind
+    isa: str
     kernel: Image
     origin: Origin | None
     packed_rings: bool
@@ -1452,6 +1453,10 @@ class Input:
 def begin_capture(machine: Machine, pages: PageSet | None) -> PageCapture:
     """
     Its memory as it is now (None: all pages).
+    """
+def canonical_isa(text: str = 'rv64gc_zicbom_zicbop_zicboz_zicntr_zihintpause_zihpm_zawrs_zba_zbb_zbs_sstc_svadu_svinval') -> str:
+    """
+    The ISA string that names every extension of ``text``, in canonical order. ConfigError: no such hart.
     """
 def csrs() -> list[tuple[str, int]]:
     """

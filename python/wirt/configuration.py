@@ -13,7 +13,13 @@ from typing import Any, TypedDict, TypeVar, cast
 from wirt import _core
 from wirt.errors import ConfigError
 
-__all__ = ["Options", "core_configuration", "natural", "options_of"]
+__all__ = ["FIRST_ISA", "Options", "canonical_isa", "core_configuration", "natural", "options_of"]
+
+
+# What every machine had before it could be chosen: snapshots of that time do not say it.
+FIRST_ISA = (
+    "rv64imafdc_zicbom_zicbop_zicboz_zicntr_zicsr_zifencei_zihintpause_zihpm_zawrs_zba_zbb_zbs_sstc_svadu_svinval"
+)
 
 
 class Options(TypedDict):
@@ -22,6 +28,7 @@ class Options(TypedDict):
     memory: int
     cpus: int
     cmdline: str
+    isa: str
     virtio: str
     packed: bool
     interrupts: str
@@ -46,6 +53,7 @@ def core_configuration(options: Options) -> _core.MachineConfig:
     config.harts = natural(options["cpus"], "cpus")
     config.seed = natural(options["seed"], "seed")
     config.deterministic = options["deterministic"]
+    config.isa = options["isa"]
     config.virtio = _choice(_core.VirtioTransport, options["virtio"], "virtio")
     config.packed_rings = options["packed"]
     config.interrupts = _choice(_core.InterruptControllers, options["interrupts"], "interrupts")
@@ -71,6 +79,7 @@ def options_of(data: dict[str, Any]) -> Options:
         "memory": int,
         "cpus": int,
         "cmdline": str,
+        "isa": str,
         "virtio": str,
         "packed": bool,
         "interrupts": str,
@@ -83,6 +92,8 @@ def options_of(data: dict[str, Any]) -> Options:
         "deterministic": bool,
         "seed": int,
     }
+    if isinstance(data, dict):
+        data = data if "isa" in data else data | {"isa": FIRST_ISA}
     if not isinstance(data, dict) or data.keys() != kinds.keys():
         raise ConfigError("the configuration has not the options that this release knows")
     for key, kind in kinds.items():
@@ -91,6 +102,20 @@ def options_of(data: dict[str, Any]) -> Options:
     if len(data["resolution"]) != 2 or not all(isinstance(pixels, int) for pixels in data["resolution"]):
         raise ConfigError(f"the configuration's resolution is {data['resolution']!r}")
     return cast(Options, dict(data))
+
+
+def canonical_isa(isa: str | Sequence[str] | None) -> str:
+    """The ISA string of a machine's ``isa`` parameter, every extension named.
+
+    Raises:
+        ConfigError: there is no such hart.
+    """
+    if isa is None:
+        return _core.canonical_isa()
+    words = [isa] if isinstance(isa, str) else list(isa)
+    if not all(isinstance(word, str) for word in words):
+        raise ConfigError(f"isa {isa!r}: give a text, or a list of texts")
+    return _core.canonical_isa("_".join(words))
 
 
 def natural(value: int, what: str) -> int:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from wirt import _core
 
-__all__ = ["csrs", "disassemble", "float_register_names", "instructions", "register_names"]
+__all__ = ["DEFAULT", "csrs", "disassemble", "float_register_names", "instructions", "register_names"]
+
+
+#: The ISA string of a machine that asks for nothing else.
+DEFAULT = _core.canonical_isa()
 
 
 def disassemble(raw: int, pc: int = 0) -> str:

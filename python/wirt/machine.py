@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from wirt import _core
-from wirt.configuration import Options, core_configuration, natural
+from wirt.configuration import Options, canonical_isa, core_configuration, natural
 from wirt.console import Console
 from wirt.device import Device
 from wirt.disk import Disk
@@ -65,6 +65,10 @@ class Machine:
         cmdline: the kernel's command line. :attr:`console` is what its last ``console=`` names.
         memory: bytes, or a text such as ``"512M"``: 16 MiB to 64 GiB, a multiple of 4 KiB.
         cpus: harts, 1 to 8.
+        isa: the extensions of each hart, as an ISA string (``"rv64gc"``, ``"rv64gc_zba_zbb_sstc"``) or a list whose
+            first entry is one (``["rv64gc", "zba", "zbb"]``); None: all that this release has by default
+            (:data:`wirt.isa.DEFAULT`). An instruction of an extension that is not there is an illegal instruction, and
+            the device tree names those that are.
         disks: :class:`wirt.Disk` objects; a path alone is a disk on virtio.
         nets: ports of a :class:`wirt.Switch`, one NIC each.
         virtio: the bus of virtio devices that name none themselves: ``"mmio"`` or ``"pci"``.
@@ -96,6 +100,7 @@ class Machine:
         cmdline: str = "",
         memory: int | str = "512M",
         cpus: int = 1,
+        isa: str | Sequence[str] | None = None,
         disks: Sequence[Disk | str | os.PathLike[str]] = (),
         nets: Sequence[Port] = (),
         virtio: Literal["mmio", "pci"] = "mmio",
@@ -114,6 +119,7 @@ class Machine:
             "memory": parse_size(memory, "memory"),
             "cpus": cpus,
             "cmdline": cmdline,
+            "isa": canonical_isa(isa),
             "virtio": virtio,
             "packed": packed,
             "interrupts": interrupts,

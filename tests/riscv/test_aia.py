@@ -2,61 +2,23 @@
 
 from __future__ import annotations
 
-import struct
-
 import pytest
 
 import wirt
 from support.assembler import encode
 from support.firmware import SPIN
+from support.lab import ALL, CODE, Lab
 from wirt import Privilege, isa
 
-CODE = 0x8000_1000
-HANDLER = 0x8000_2000
-ILLEGAL = 2
 SSI, MSI, STI, MTI, SEI, MEI = 1, 3, 5, 7, 9, 11
 INTERRUPT = 1 << 63
-ALL = (1 << 64) - 1
-SIE, MIE, STCE = 1 << 1, 1 << 3, 1 << 63
+SIE, MIE = 1 << 1, 1 << 3
 AIA = ("siselect", "sireg", "stopei", "stopi", "mvien", "mvip", "miselect", "mireg", "mtopei", "mtopi")
 IMSIC = {"m": 0x2400_0000, "s": 0x2800_0000}
-NOP = 0x13
 
 
-class Lab:
-    """A hart at rest, which executes what it is given."""
-
-    def __init__(self, vm: wirt.Machine) -> None:
-        self.vm, self.hart = vm, vm.harts[0]
-        self.csr, self.x = self.hart.csr, self.hart.x
-        # All of memory is open to every mode.
-        self.csr["pmpaddr0"], self.csr["pmpcfg0"] = ALL >> 10, 0x1F
-        self.csr["mtvec"] = self.csr["stvec"] = HANDLER
-        self.vm.memory[HANDLER : HANDLER + 4] = struct.pack("<I", NOP)
-        self.csr["menvcfg"] = STCE
-        self.csr["stimecmp"] = ALL
-
-    def run(self, raw: int = NOP, mode: Privilege = Privilege.machine) -> int | None:
-        """Steps over one instruction in a mode; the cause of the trap, if there was one."""
-        self.vm.memory[CODE : CODE + 8] = struct.pack("<II", raw, NOP)
-        self.csr["mcause"] = self.csr["scause"] = 0x123
-        self.hart.privilege = mode
-        self.hart.pc = CODE
-        self.vm.step()
-        causes = {self.csr["mcause"], self.csr["scause"]} - {0x123}
-        assert len(causes) <= 1
-        return causes.pop() if causes else None
-
-    def access(self, csr: str | int, name: str = "csrrs", operand: int = 0, mode: Privilege = Privilege.machine) -> int:
-        """What one CSR instruction reads; it does not trap. Without an operand rs1 is x0."""
-        self.x["t1"] = operand
-        assert self.run(encode(name, 5, 6 if operand else 0, csr=csr), mode) is None, csr
-        return self.x["t0"]
-
-    def illegal(self, csr: str | int, mode: Privilege = Privilege.machine, *, write: bool = False) -> bool:
-        cause = self.run(encode("csrrw" if write else "csrrs", 5, 6 if write else 0, csr=csr), mode)
-        assert cause in (None, ILLEGAL)
-        return cause == ILLEGAL
+class AiaLab(Lab):
+    """With an IMSIC."""
 
     def indirect(self, level: str, select: int, value: int | None = None) -> int:
         self.csr[f"{level}iselect"] = select
@@ -76,7 +38,7 @@ class Lab:
 @pytest.fixture
 def lab():
     with wirt.Machine(firmware=SPIN, memory="16M", interrupts="aia", deterministic=True) as vm:
-        yield Lab(vm)
+        yield AiaLab(vm)
 
 
 # --- which registers there are ---
@@ -85,14 +47,14 @@ def lab():
 @pytest.mark.parametrize("interrupts", ["plic", "aplic"])
 def test_without_an_imsic_there_is_none_of_it(interrupts: str):
     with wirt.Machine(firmware=SPIN, memory="16M", interrupts=interrupts) as vm:
-        lab = Lab(vm)
+        lab = AiaLab(vm)
         for name in AIA:
             assert lab.illegal(name)
             with pytest.raises(KeyError, match="no such"):
                 lab.csr[name]
 
 
-def test_who_may_access_what(lab: Lab):
+def test_who_may_access_what(lab: AiaLab):
     for name in AIA:
         number = isa.csrs()[name]
         lab.csr["miselect"] = lab.csr["siselect"] = 0x30
@@ -102,14 +64,14 @@ def test_who_may_access_what(lab: Lab):
             assert lab.illegal(name, mode, write=True) == (not allowed or number >> 10 == 3), name
 
 
-def test_registers_of_other_extensions_are_absent(lab: Lab):
+def test_registers_of_other_extensions_are_absent(lab: AiaLab):
     # mireg2 to mireg6 and sireg2 to sireg6 (Smcsrind, Sscsrind), the high halves of RV32, vs* and h* (H).
     for number in (*range(0x352, 0x358), *range(0x152, 0x158), 0x354, 0x318, 0x319, 0x250, 0x251, 0x25C, 0xEB0, 0x645):
         assert lab.illegal(number), hex(number)
 
 
 @pytest.mark.parametrize("level", ["m", "s"])
-def test_which_selections_are_legal(lab: Lab, level: str):
+def test_which_selections_are_legal(lab: AiaLab, level: str):
     for select in range(0x200):
         legal = ((0x30 <= select < 0x40 or 0x80 <= select <= 0xFF) and select % 2 == 0) or 0x70 <= select < 0x80
         lab.csr[f"{level}iselect"] = select
@@ -124,7 +86,7 @@ def test_which_selections_are_legal(lab: Lab, level: str):
 
 
 @pytest.mark.parametrize("level", ["m", "s"])
-def test_any_write_of_topei_claims_what_it_reads(lab: Lab, level: str):
+def test_any_write_of_topei_claims_what_it_reads(lab: AiaLab, level: str):
     lab.open_file(level)
     topei = f"{level}topei"
     for identity in (5, 70, 200, 201):
@@ -137,7 +99,7 @@ def test_any_write_of_topei_claims_what_it_reads(lab: Lab, level: str):
     assert lab.access(topei, "csrrw") == 0
 
 
-def test_setting_and_clearing_change_their_bits_alone(lab: Lab):
+def test_setting_and_clearing_change_their_bits_alone(lab: AiaLab):
     lab.csr["siselect"] = 0x82
     for identity in (64, 66):
         lab.receive("s", identity)
@@ -147,7 +109,7 @@ def test_setting_and_clearing_change_their_bits_alone(lab: Lab):
     assert lab.access("sireg") == 0b1000
 
 
-def test_mvien_takes_the_file_from_supervisor_mode(lab: Lab):
+def test_mvien_takes_the_file_from_supervisor_mode(lab: AiaLab):
     lab.csr["mvien"] = 1 << SEI
     for select in (0x70, 0x72, 0x80, 0xFE):
         lab.csr["siselect"] = select
@@ -163,7 +125,7 @@ def test_mvien_takes_the_file_from_supervisor_mode(lab: Lab):
 # --- priorities ---
 
 
-def test_priority_numbers_are_settable_where_they_may_be(lab: Lab):
+def test_priority_numbers_are_settable_where_they_may_be(lab: AiaLab):
     def bytes_of(level: str) -> dict[int, int]:
         shown = {}
         for register in range(8):
@@ -181,7 +143,7 @@ def test_priority_numbers_are_settable_where_they_may_be(lab: Lab):
     assert bytes_of("s") == {SSI: 0xFF}
 
 
-def pend(lab: Lab, *interrupts: int) -> None:
+def pend(lab: AiaLab, *interrupts: int) -> None:
     """Makes machine-level interrupts pending, the external one as identity 100."""
     for which in interrupts:
         match which:
@@ -194,7 +156,7 @@ def pend(lab: Lab, *interrupts: int) -> None:
     lab.csr["mie"] = ALL
 
 
-def test_mtopi_follows_the_default_order_and_shows_the_lowest_priority(lab: Lab):
+def test_mtopi_follows_the_default_order_and_shows_the_lowest_priority(lab: AiaLab):
     assert lab.csr["mtopi"] == 0
     pend(lab, SSI)
     assert lab.csr["mtopi"] == SSI << 16 | 255
@@ -220,7 +182,7 @@ def test_mtopi_follows_the_default_order_and_shows_the_lowest_priority(lab: Lab)
         (0, MEI << 16 | 100),
     ],
 )
-def test_a_priority_number_mixes_with_identities(lab: Lab, number: int, top: int):
+def test_a_priority_number_mixes_with_identities(lab: AiaLab, number: int, top: int):
     lab.open_file("m")
     pend(lab, MSI, MEI)
     lab.indirect("m", 0x30, number << 8 * MSI)
@@ -229,7 +191,7 @@ def test_a_priority_number_mixes_with_identities(lab: Lab, number: int, top: int
     assert lab.run() == INTERRUPT | top >> 16
 
 
-def test_stopi_and_the_supervisors_external_interrupt(lab: Lab):
+def test_stopi_and_the_supervisors_external_interrupt(lab: AiaLab):
     lab.csr["mideleg"] = 1 << SSI | 1 << STI | 1 << SEI
     lab.csr["sie"] = ALL
     lab.open_file("s")
@@ -252,7 +214,7 @@ def test_stopi_and_the_supervisors_external_interrupt(lab: Lab):
 # --- virtual interrupts ---
 
 
-def test_mvien_and_mvip_are_warl(lab: Lab):
+def test_mvien_and_mvip_are_warl(lab: AiaLab):
     lab.csr["mvien"] = ALL
     assert lab.csr["mvien"] == 1 << SSI | 1 << SEI
     lab.csr["mvip"] = ALL
@@ -264,7 +226,7 @@ def test_mvien_and_mvip_are_warl(lab: Lab):
     assert lab.csr["mvip"] == lab.csr["mip"] == 1 << SSI | 1 << STI | 1 << SEI
 
 
-def test_mvip_is_mip_or_its_own(lab: Lab):
+def test_mvip_is_mip_or_its_own(lab: AiaLab):
     lab.csr["mip"] = 1 << SSI | 1 << SEI
     assert lab.csr["mvip"] == 1 << SSI | 1 << SEI
     # Bit 9 stays what it was and leaves mip; bit 1 becomes another one.
@@ -279,7 +241,7 @@ def test_mvip_is_mip_or_its_own(lab: Lab):
     assert (lab.csr["mip"], lab.csr["mvip"]) == (0, 1 << SSI)
 
 
-def test_mip_shows_the_wire_alone_under_mvien(lab: Lab):
+def test_mip_shows_the_wire_alone_under_mvien(lab: AiaLab):
     lab.csr["mvien"] = 1 << SEI
     lab.csr["mvip"] = 1 << SEI
     assert lab.csr["mip"] == 0
@@ -289,7 +251,7 @@ def test_mip_shows_the_wire_alone_under_mvien(lab: Lab):
 
 
 @pytest.mark.parametrize("which", [SSI, SEI])
-def test_a_virtual_interrupt_traps_to_supervisor_mode(lab: Lab, which: int):
+def test_a_virtual_interrupt_traps_to_supervisor_mode(lab: AiaLab, which: int):
     lab.csr["sie"] = ALL
     assert lab.csr["sie"] == 0
     lab.csr["mvien"] = 1 << which
@@ -307,7 +269,7 @@ def test_a_virtual_interrupt_traps_to_supervisor_mode(lab: Lab, which: int):
     assert lab.csr["mvip"] == (0 if which == SSI else 1 << SEI)
 
 
-def test_a_virtual_interrupt_is_taken_as_soon_as_it_is_enabled(lab: Lab):
+def test_a_virtual_interrupt_is_taken_as_soon_as_it_is_enabled(lab: AiaLab):
     lab.csr["mvien"] = 1 << SSI
     lab.csr["sie"] = 1 << SSI
     lab.csr["mvip"] = 1 << SSI
@@ -319,7 +281,7 @@ def test_a_virtual_interrupt_is_taken_as_soon_as_it_is_enabled(lab: Lab):
     assert (lab.csr["scause"], lab.csr["sepc"]) == (INTERRUPT | SSI, CODE + 4)
 
 
-def test_wfi_goes_on_for_a_virtual_interrupt(lab: Lab):
+def test_wfi_goes_on_for_a_virtual_interrupt(lab: AiaLab):
     lab.csr["mvien"] = 1 << SSI
     lab.csr["sie"] = 1 << SSI
     lab.csr["mvip"] = 1 << SSI

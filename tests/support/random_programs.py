@@ -31,8 +31,8 @@ MODES = ("M", "S", "U")
 SATP_MODES = {"bare": 0, "sv39": 8, "sv48": 9, "sv57": 10}
 
 # How often an instruction of an extension is drawn.
-WEIGHTS = {"i": 20, "m": 10, "a": 8, "f": 15, "d": 15, "zba": 6, "zbb": 9, "zbs": 6, "c": 20, "zicsr": 3, "zicbo": 1,
-           "zifencei": 0.3, "privileged": 1}  # fmt: skip
+WEIGHTS = {"i": 20, "m": 10, "a": 8, "f": 15, "d": 15, "zba": 6, "zbb": 9, "zbs": 6, "c": 20, "zicsr": 3,
+           "zicbom": 1, "zicboz": 1, "zifencei": 0.3, "privileged": 1}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ class MachineOptions(TypedDict):
     packed: bool
     iommu: Literal["platform", "pci"] | None
     pcie_ports: int
+    isa: str | None
     interrupts: Literal["plic", "aplic", "aia"]
     display: Literal["bochs", "virtio-gpu"] | None
     resolution: str
@@ -83,6 +84,7 @@ def machine_options(function: _F) -> _F:
         ),
         click.option("--packed", is_flag=True, help="Virtio devices offer packed rings."),
         click.option("--pcie-ports", default=0, show_default=True, help="Hot-plug ports, 0 to 8."),
+        click.option("--isa", help="The harts' extensions, e.g. rv64gc_zba_zbb.  [default: wirt.isa.DEFAULT]"),
         click.option(
             "--interrupts",
             type=click.Choice(["plic", "aplic", "aia"]),
@@ -122,6 +124,7 @@ def build_machine(options: MachineOptions) -> Machine:
         packed=options["packed"],
         iommu=options["iommu"],
         pcie_ports=options["pcie_ports"],
+        isa=options["isa"],
         interrupts=options["interrupts"],
         display=options["display"],
         resolution=parse_resolution(options["resolution"]),
