@@ -29,7 +29,7 @@ from wirt.debian.cpio import CpioWriter
 
 PROGRAMS = Path(__file__).parent / "programs"
 FLAGS = ["-target", "riscv64-linux-musl", "-mcpu=baseline_rv64", "-O2", "-ffp-contract=off", "-static", "-s"]
-CMDLINE = "earlycon=sbi console=ttyS0 quiet loglevel=1 panic=-1"
+CMDLINE = "earlycon=sbi console=ttyS0 loglevel=4 panic=-1"
 # Class: what it is, and the greatest ratio asked for.
 BARS: dict[str, tuple[str, float | None]] = {
     "boot": ("power-on to process 1", None),
@@ -92,7 +92,9 @@ def measure(command: Sequence[str]) -> Run:
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, errors="replace") as process:
         assert process.stdout is not None
         since = 0.0
+        printed: list[str] = []
         for line in process.stdout:
+            printed.append(line)
             words = line.split()
             if "WIRT-BEGIN" in words:
                 since = cpu_seconds(process.pid)
@@ -105,7 +107,7 @@ def measure(command: Sequence[str]) -> Run:
                 run.cpu[found["name"]], run.clock[found["name"]] = used, found["ns"] / 1e9
             elif "WIRT-END" in words:
                 return run if process.wait(60) is not None else run
-    raise RuntimeError(f"{command[0]} ended early")
+    raise RuntimeError(f"{command[0]} ended early:\n{''.join(printed[-20:])}")
 
 
 def wirt_main(kernel: str, initrd: str, cmdline: str, cpus: int) -> None:

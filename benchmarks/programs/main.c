@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/reboot.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -50,6 +51,9 @@ int main(int argc, char** argv) {
                result == classes[i].expected ? "true" : "false");
     }
     printf("WIRT-END\n");
+    /* What is still on its way to the console is lost when the power goes. */
+    tcdrain(STDOUT_FILENO);
+    usleep(200000);
     if (getpid() == 1) reboot(RB_POWER_OFF);
     return 0;
 }

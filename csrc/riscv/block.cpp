@@ -39,7 +39,7 @@ Block* BlockCache::find(u64 physical) const {
 }
 
 Block* BlockCache::allocate(u64 physical, u32 slots) {
-    const std::size_t size = align_up(sizeof(Block) + (slots + 1) * sizeof(Insn), 16);
+    const std::size_t size = align_up(sizeof(Block) + slots * sizeof(Insn), 16);
     if (chunk_used_ + size > chunk_size_) {
         chunk_size_ = std::clamp(bytes_, least_chunk, most_chunk);
         chunks_.push_back(std::make_unique_for_overwrite<u8[]>(chunk_size_));
@@ -52,6 +52,7 @@ Block* BlockCache::allocate(u64 physical, u32 slots) {
     block->hash_next = nullptr;
     block->page_next = nullptr;
     block->slots = slots;
+    block->mark = Block::start_mark;
     return block;
 }
 

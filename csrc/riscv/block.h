@@ -1,9 +1,9 @@
-// Decoded guest code: basic blocks of pre-decoded instructions, found by physical address.
+// Decoded guest code: runs of pre-decoded instructions, found by physical address.
 //
-// A block lies within one page and ends at a control transfer, at an instruction that may change how what
-// follows is decoded or translated, or at the next multiple of `span` bytes. Because of the last rule block
-// boundaries depend on addresses only, not on where execution entered: a machine that stops and goes on
-// takes its interrupts at the same instructions as one that did not stop.
+// A block lies within one page and ends at an unconditional control transfer, at an instruction that may change
+// how what follows is decoded or translated, or at the next multiple of `span` bytes. It goes on behind a
+// conditional branch: a branch that is taken leaves it early, through an exit of its own. Because of these rules
+// where a block ends depends on addresses only, not on where execution entered or stopped.
 //
 // Blocks are chained within their page only. So all that a page's loss leaves dangling are the jump caches.
 #pragma once
@@ -18,40 +18,64 @@ namespace wirt::riscv {
 
 struct Block;
 
-// One pre-decoded instruction. x0 as destination is register 32, which nobody reads.
+// One pre-decoded instruction. x0 as destination is register 32, which nobody reads. What has no destination
+// register keeps SlotBits in `rd`.
 struct Insn {
     const void* handler;
-    i32 imm;  // immediate; CSR number; for floating point rs3 | rm << 8; for branches relative to the block
-    u8 rd;    // for branches: length of the instruction in bytes
-    u8 rs1;
-    u8 rs2;
+    i32 imm;  // immediate; CSR number; for floating point rs3 | rm << 8; for AUIPC and for targets known when
+              // decoding relative to the page
+    u8 rd;
     u8 offset;  // from the block's start, in halfwords
+    u8 rs1;     // for JAL rs1 and rs2 hold the link address, relative to the page
+    u8 rs2;
 };
 static_assert(sizeof(Insn) == 16);
 
-// Stands behind the last instruction of a block.
+enum SlotBits : u8 {
+    slot_uncounted = 0x40,  // no guest instruction: a check, or the end of the block
+    slot_has_exit = 0x80,   // an Exit follows in the next slot, and then the block goes on
+};
+
+// Stands behind an instruction that goes to a known place.
 struct Exit {
-    Block* taken;
-    Block* next;
+    // What to add to the count as of the end of the block that is left to have it as of the end of `target`:
+    // the instructions of the one less those that are skipped in the other. Without a target it is so large
+    // that the count passes every limit, so that one comparison asks both questions.
+    u64 adjust;
+    Insn* target;
+    static constexpr u64 unlinked = u64{1} << 62;
 };
 static_assert(sizeof(Exit) == sizeof(Insn));
+
+// Stands behind an instruction that ends its block and goes to a place not known, or may do so.
+struct Place {
+    u32 address;  // of the instruction, relative to the page
+    u32 next;     // of what follows it
+    u64 unused;
+};
+static_assert(sizeof(Place) == sizeof(Insn));
 
 struct Block {
     u64 physical;  // of the first instruction
     Block* hash_next;
     Block* page_next;
-    u32 count;    // guest instructions
-    u32 slots;    // Insn slots before the Exit
+    u32 slots;    // behind the header
     bool cached;  // found by lookup again; a scratch block runs once and is never linked to
+    u64 mark;     // start_mark: what tells the header from a slot, to who walks back from an instruction
+    u64 count;    // guest instructions
     Insn insns[];
 
-    Exit& exit() { return *reinterpret_cast<Exit*>(insns + slots); }
+    // No address of a handler, and no adjustment of an Exit, nor a Place.
+    static constexpr u64 start_mark = 0xffff'0000'5741'5254;
+    static Block* of(Insn* first) { return reinterpret_cast<Block*>(first) - 1; }
 };
+static_assert(sizeof(Block) % sizeof(Insn) == 0);
 
 class BlockCache {
   public:
     static constexpr u64 span = 256;  // bytes of guest code; blocks end at its multiples
-    static constexpr unsigned max_slots = 2 * span / 2 + 2;  // a check may precede each instruction
+    // Two checks may precede each instruction, and an exit follow it.
+    static constexpr unsigned max_slots = 4 * span / 2 + 2;
     static constexpr std::size_t capacity = 64 * MiB;
 
     BlockCache();

@@ -24,10 +24,6 @@ constexpr u64 delegable_exceptions = 0xb3ff;
 constexpr u64 mstatus_fields = mstatus::sie | mstatus::mie | mstatus::spie | mstatus::mpie | mstatus::spp |
                                mstatus::mpp | mstatus::fs | mstatus::mprv | mstatus::sum | mstatus::mxr |
                                mstatus::tvm | mstatus::tw | mstatus::tsr;
-constexpr u64 sstatus_writable =
-    mstatus::sie | mstatus::spie | mstatus::spp | mstatus::fs | mstatus::sum | mstatus::mxr;
-constexpr u64 sstatus_visible =
-    sstatus_writable | mstatus::ube | mstatus::vs | mstatus::xs | mstatus::uxl | mstatus::sd;
 
 constexpr u64 pmp_address_mask = (u64{1} << 54) - 1;
 constexpr u8 pmpcfg_writable = 0x9f;
@@ -271,11 +267,10 @@ bool Hart::csr_accessible(u16 number, bool writes) const {
 }
 
 bool Hart::csr_read(u16 number, u64& value) {
-    // cycles_ counts to the end of the block while one runs; the counters show what came before this
-    // instruction.
-    const u64 ahead = at_block_ != nullptr ? at_block_->count - retired_before(at_block_, at_insn_) : 0;
-    const auto counter = [&](u64 count, u64 offset, unsigned index) {
-        return bit(mcountinhibit_, index) ? offset : count - ahead + offset;
+    // The counters show what came before this instruction.
+    const auto counter = [&](u64 offset, unsigned index) {
+        if (bit(mcountinhibit_, index)) return offset;
+        return position().cycles - (index == 0 ? 0 : exceptions_) + offset;
     };
     switch (number) {
         case csr_fflags:
@@ -289,11 +284,11 @@ bool Hart::csr_read(u16 number, u64& value) {
             return true;
         case csr_mcycle:
         case csr_cycle:
-            value = counter(cycles_, cycle_offset_, 0);
+            value = counter(cycle_offset_, 0);
             return true;
         case csr_minstret:
         case csr_instret:
-            value = counter(instructions(), instret_offset_, 2);
+            value = counter(instret_offset_, 2);
             return true;
         case csr_time:
             value = environment_.time(*this);
@@ -411,7 +406,13 @@ bool Hart::csr_read(u16 number, u64& value) {
 bool Hart::csr_write(u16 number, u64 value) {
     const auto float_dirty = [&] { mstatus_ |= mstatus::fs | mstatus::sd; };
     // The write of a counter counts for itself: what is read back at once is what was written (3.1.10).
-    const u64 ahead = at_block_ != nullptr ? at_block_->count - retired_before(at_block_, at_insn_) - 1 : 0;
+    const u64 own = at_insn_ != nullptr ? 1 : 0;
+    const auto write_cycle = [&](u64 count) {
+        cycle_offset_ = bit(mcountinhibit_, 0) ? count : count - (position().cycles + own);
+    };
+    const auto write_instret = [&](u64 count) {
+        instret_offset_ = bit(mcountinhibit_, 2) ? count : count - (position().cycles - exceptions_ + own);
+    };
     switch (number) {
         case csr_fflags:
             fflags_ = value & 31;
@@ -510,7 +511,6 @@ bool Hart::csr_write(u16 number, u64 value) {
         }
         case csr_mcountinhibit: {
             // This instruction is still counted by the old setting.
-            const u64 own = at_block_ != nullptr ? 1 : 0;
             u64 cycle = 0;
             u64 instret = 0;
             csr_read(csr_mcycle, cycle);
@@ -518,15 +518,15 @@ bool Hart::csr_write(u16 number, u64 value) {
             cycle += bit(mcountinhibit_, 0) ? 0 : own;
             instret += bit(mcountinhibit_, 2) ? 0 : own;
             mcountinhibit_ = value & mcountinhibit_writable;
-            csr_write(csr_mcycle, cycle);
-            csr_write(csr_minstret, instret);
+            write_cycle(cycle);
+            write_instret(instret);
             return true;
         }
         case csr_mcycle:
-            cycle_offset_ = bit(mcountinhibit_, 0) ? value : value - (cycles_ - ahead);
+            write_cycle(value);
             return true;
         case csr_minstret:
-            instret_offset_ = bit(mcountinhibit_, 2) ? value : value - (instructions() - ahead);
+            write_instret(value);
             return true;
         case csr_mscratch:
             mscratch_ = value;
@@ -597,14 +597,14 @@ bool Hart::csr_access(u16 number, CsrOp op, u64 operand, bool writes, bool reads
 }
 
 std::optional<u64> Hart::peek_csr(u16 number) {
-    at_block_ = nullptr;
+    at_insn_ = nullptr;
     u64 value;
     if (!csr_read(number, value)) return std::nullopt;
     return value;
 }
 
 bool Hart::poke_csr(u16 number, u64 value) {
-    at_block_ = nullptr;
+    at_insn_ = nullptr;
     if ((number >> 10) == 3 || !csr_write(number, value)) return false;
     return true;
 }

@@ -41,6 +41,11 @@ inline constexpr u64 sie = 1u << 1, mie = 1u << 3, spie = 1u << 5, ube = 1u << 6
 inline constexpr unsigned mpp_shift = 11, fs_shift = 13;
 }  // namespace mstatus
 
+inline constexpr u64 sstatus_writable =
+    mstatus::sie | mstatus::spie | mstatus::spp | mstatus::fs | mstatus::sum | mstatus::mxr;
+inline constexpr u64 sstatus_visible =
+    sstatus_writable | mstatus::ube | mstatus::vs | mstatus::xs | mstatus::uxl | mstatus::sd;
+
 namespace envcfg {
 inline constexpr u64 fiom = 1, cbie = 3u << 4, cbcfe = 1u << 6, cbze = 1u << 7, adue = u64{1} << 61,
                      stce = u64{1} << 63;

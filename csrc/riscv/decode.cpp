@@ -2,6 +2,8 @@
 //
 // Untrusted input: the code. Decoding reads each halfword once; a block is bounded by BlockCache::span.
 #include <algorithm>
+#include <bit>
+#include <cstring>
 
 #include "base/bits.h"
 #include "riscv/hart.h"
@@ -18,7 +20,11 @@ constexpr u8 destination(u32 rd) {
 }
 
 // A CSR access that changes neither translation, nor interrupts, nor what later instructions may do.
-bool csr_stays_in_block(u16 number, bool writes) {
+bool csr_stays_in_block(Opcode op, u16 number, u8 operand, bool writes) {
+    // Interrupts off; and on, where the special form in isa/fused.def sees whether one is pending.
+    if (number == csr_sstatus && operand == mstatus::sie && (op == Opcode::csrrci || op == Opcode::csrrsi)) {
+        return true;
+    }
     if (!writes) {
         return number != csr_time && number != csr_sip && number != csr_mip && number != csr_stopi &&
                number != csr_mtopi;
@@ -43,17 +49,19 @@ u16 load_half(const u8* from) {
 
 struct Decoded {
     Insn insn;
+    Opcode op;
     bool ends;
     bool uses_float;
     bool writes_float;
 };
 
-Decoded decode(u32 raw, unsigned length, u8 offset, const IsaConfig& isa, const void* const* handlers) {
+// `place` is the address of the instruction relative to its page.
+Decoded decode(u32 raw, unsigned length, u32 place, const IsaConfig& isa, const void* const* handlers) {
     const u32 full = length == 2 ? expand(static_cast<u16>(raw), &isa) : raw;
     const Opcode op = full == 0 ? Opcode::illegal : identify(full, &isa);
     Decoded out{};
+    out.op = op;
     out.insn.handler = handlers[static_cast<u16>(op)];
-    out.insn.offset = offset;
     if (op == Opcode::illegal) {
         out.ends = true;
         return out;
@@ -71,15 +79,21 @@ Decoded decode(u32 raw, unsigned length, u8 offset, const IsaConfig& isa, const 
     out.writes_float = out.uses_float && entry.format != Format::FST;
     switch (entry.format) {
         case Format::B:
-            out.insn.imm += 2 * offset;
-            out.insn.rd = static_cast<u8>(length);
+            out.insn.imm += static_cast<i32>(place);
+            out.insn.rd = slot_has_exit;
+            out.ends = false;
             break;
-        case Format::J:
-            out.insn.imm += 2 * offset;
-            out.insn.rs2 = static_cast<u8>(length);
+        case Format::J: {
+            out.insn.imm += static_cast<i32>(place);
+            const u16 link = static_cast<u16>(place + length);
+            std::memcpy(&out.insn.rs1, &link, sizeof link);
             break;
-        case Format::I:
-            if (op == Opcode::jalr) out.insn.rs2 = static_cast<u8>(length);
+        }
+        case Format::U:
+            if (op == Opcode::auipc) out.insn.imm += static_cast<i32>(place);
+            break;
+        case Format::FENCE:
+            out.insn.imm = static_cast<i32>(place + length);
             break;
         case Format::CSR:
         case Format::CSRI: {
@@ -88,7 +102,7 @@ Decoded decode(u32 raw, unsigned length, u8 offset, const IsaConfig& isa, const 
             const bool is_write_form = op == Opcode::csrrw || op == Opcode::csrrwi;
             const bool writes = is_write_form || rs1 != 0;
             const bool reads = !is_write_form || rd != 0;
-            out.ends = !csr_stays_in_block(static_cast<u16>(out.insn.imm), writes);
+            out.ends = !csr_stays_in_block(op, static_cast<u16>(out.insn.imm), rs1, writes);
             out.insn.rs2 = static_cast<u8>((writes ? csr_writes : 0) | (reads ? csr_reads : 0) |
                                            (out.ends ? csr_ends : 0));
             break;
@@ -129,6 +143,14 @@ std::optional<u64> Hart::fetch_page(u64 pc) {
     return page;
 }
 
+Block* Hart::block_at(u64 pc) {
+    const JumpEntry& jump = fetch_set_->jump[TlbSet::jump_index(pc)];
+    if (jump.pc == pc) return jump.block;
+    Block* const block = lookup(pc);
+    if (block != nullptr && block->cached) fetch_set_->remember_jump(pc, block);
+    return block;
+}
+
 Block* Hart::lookup(u64 pc) {
     ++stats_.block_lookups;
     const auto page = fetch_page(pc);
@@ -160,10 +182,12 @@ Block* Hart::lookup(u64 pc) {
 // A block of at most `max_instructions`; a full one is entered in the cache, any other one is scratch.
 Block* Hart::build(u64 pc, u64 physical, unsigned max_instructions) {
     Insn slots[BlockCache::max_slots];
+    u16 ops[BlockCache::max_slots];
     unsigned used = 0;
     unsigned count = 0;
     u64 at = 0;  // bytes from the start
-    const u64 page_left = page_size - (physical & page_mask);
+    const u64 start = physical & page_mask;
+    const u64 page_left = page_size - start;
     const u64 room = std::min(page_left, BlockCache::span - (physical & (BlockCache::span - 1)));
     // Read before the code is: what is written meanwhile makes the block stale, not wrong.
     const u32 generation = ram_.code_generation((physical - ram_.base()) >> page_shift);
@@ -171,6 +195,22 @@ Block* Hart::build(u64 pc, u64 physical, unsigned max_instructions) {
     bool ended = false;
     bool cacheable = true;
     Insn* float_check = nullptr;
+    const auto put = [&](const Insn& insn, u16 op) {
+        slots[used] = insn;
+        ops[used++] = op;
+    };
+    const auto put_data = [&](const auto& value) {
+        static_assert(sizeof value == sizeof(Insn));
+        std::memcpy(static_cast<void*>(&slots[used]), &value, sizeof value);
+        ops[used++] = op_illegal;
+    };
+    u16 exits[BlockCache::span / 2 + 1];
+    unsigned exit_count = 0;
+    const auto put_exit = [&] {
+        exits[exit_count++] = static_cast<u16>(used);
+        // For now the count at the exit; what is left of the block is known once all of it is.
+        put_data(Exit{count, nullptr});
+    };
 
     while (!ended && at < room && count < max_instructions) {
         u32 raw = load_half(host + at);
@@ -190,22 +230,37 @@ Block* Hart::build(u64 pc, u64 physical, unsigned max_instructions) {
             }
         }
         const u8 offset = static_cast<u8>(at / 2);
-        if (breakpoint_near(pc + at)) slots[used++] = {handlers_[op_breakpoint], 0, 0, 0, 0, offset};
-        const Decoded decoded = decode(raw, length, offset, isa_, handlers_);
+        const u32 place = static_cast<u32>(start + at);
+        if (breakpoint_near(pc + at)) {
+            put({handlers_[op_breakpoint], 0, slot_uncounted, offset, 0, 0}, op_illegal);
+        }
+        Decoded decoded = decode(raw, length, place, isa_, handlers_);
+        decoded.insn.offset = offset;
         if (decoded.uses_float && float_check == nullptr) {
             float_check = &slots[used];
-            slots[used++] = {handlers_[op_float_check], 0, 0, 0, 0, offset};
+            put({handlers_[op_float_check], 0, slot_uncounted, offset, 0, 0}, op_illegal);
         }
         if (decoded.writes_float) float_check->imm = 1;
-        slots[used++] = decoded.insn;
+        put(decoded.insn, static_cast<u16>(decoded.op));
         ended = decoded.ends;
         at += length;
         ++count;
+        const bool branches = decoded.op != Opcode::illegal && info(decoded.op).format == Format::B;
+        if (branches || decoded.op == Opcode::jal || decoded.op == Opcode::fence) {
+            put_exit();
+            // Behind a branch the state may have got another way: what is checked there is checked again.
+            float_check = nullptr;
+        } else if (ended) {
+            put_data(Place{place, place + length, 0});
+        }
     }
     if (!ended) {
-        slots[used++] = {handlers_[op_end], static_cast<i32>(at), 0, 0, 0, static_cast<u8>(at / 2)};
+        put({handlers_[op_end], static_cast<i32>(start + at), slot_uncounted, static_cast<u8>(at / 2), 0, 0},
+            op_illegal);
+        put_exit();
         cacheable = cacheable && count < max_instructions;
     }
+    fuse(slots, ops, used, handlers_);
     Block* block;
     if (cacheable) {
         block = blocks_.allocate(physical, used);
@@ -213,11 +268,15 @@ Block* Hart::build(u64 pc, u64 physical, unsigned max_instructions) {
         block = reinterpret_cast<Block*>(scratch_.get());
         block->physical = physical;
         block->slots = used;
+        block->mark = Block::start_mark;
     }
     block->cached = cacheable;
     block->count = count;
     std::copy(slots, slots + used, block->insns);
-    block->exit() = {nullptr, nullptr};
+    for (unsigned i = 0; i < exit_count; ++i) {
+        Exit& exit = *reinterpret_cast<Exit*>(&block->insns[exits[i]]);
+        exit.adjust = Exit::unlinked - (count - exit.adjust);
+    }
     ++stats_.blocks_built;
     if (cacheable) blocks_.insert(block, generation);
     return block;
@@ -229,12 +288,30 @@ Block* Hart::build_scratch(u64 pc, unsigned max_instructions) {
     return build(pc, ram_.base() + *page * page_size + (pc & page_mask), max_instructions);
 }
 
-unsigned Hart::retired_before(const Block* block, const Insn* insn) const {
-    unsigned count = 0;
-    for (const Insn* i = block->insns; i != insn; ++i) {
-        count += i->handler != handlers_[op_float_check] && i->handler != handlers_[op_breakpoint];
+Block* Hart::block_of(const Insn* insn) {
+    do {
+        --insn;
+    } while (std::bit_cast<u64>(insn->handler) != Block::start_mark);
+    return Block::of(const_cast<Insn*>(insn + 1));
+}
+
+Hart::Position Hart::position() const {
+    if (at_insn_ == nullptr) return {pc_, cycles_};
+    const Block* const block = block_of(at_insn_);
+    u64 retired = 0;
+    for (const Insn* i = block->insns; i < at_insn_; ++i) {
+        if ((i->rd & slot_uncounted) == 0) ++retired;
+        if ((i->rd & slot_has_exit) != 0) ++i;
     }
-    return count;
+    return {at_page_ + (block->physical & page_mask) + 2u * at_insn_->offset,
+            cycles_ - block->count + retired};
+}
+
+void Hart::locate() {
+    const Position here = position();
+    pc_ = here.pc;
+    cycles_ = here.cycles;
+    at_insn_ = nullptr;
 }
 
 void Hart::flush_jump_caches() {

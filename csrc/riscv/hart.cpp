@@ -39,7 +39,7 @@ void Hart::reset(u64 pc, Privilege privilege) {
     std::fill(std::begin(pmpcfg_), std::end(pmpcfg_), 0);
     std::fill(std::begin(pmpaddr_), std::end(pmpaddr_), 0);
     reservation_ = ~u64{0};
-    at_block_ = nullptr;
+    at_insn_ = nullptr;
     flush_all();
     select_translation();
 }
@@ -63,9 +63,7 @@ RunResult Hart::run(u64 until, bool resumes) {
 }
 
 void Hart::standing_after_throw() {
-    // pc_ names the instruction already; the count still runs to the end of its block.
-    if (at_block_ != nullptr) cycles_ = cycles_ - at_block_->count + retired_before(at_block_, at_insn_);
-    at_block_ = nullptr;
+    locate();
 }
 
 Hart::Next Hart::settle(u64 until, RunResult& result) {
@@ -99,7 +97,10 @@ Hart::Next Hart::settle(u64 until, RunResult& result) {
 
         const bool timer_on = (menvcfg_ & envcfg::stce) != 0 && (mip_.load() & (u64{1} << irq_sti)) == 0;
         const u64 slice = environment_.cycles_until(*this, timer_on ? stimecmp_ : ~u64{0});
-        limit_.store(std::min(until, cycles_ + std::max<u64>(slice, 1)), std::memory_order_seq_cst);
+        // So far below what an exit without target adds that this passes every limit.
+        constexpr u64 longest = u64{1} << 40;
+        limit_.store(std::min(until, cycles_ + std::clamp<u64>(slice, 1, longest)),
+                     std::memory_order_seq_cst);
         // An event that came in between had its zero overwritten.
         if (events_.load(std::memory_order_seq_cst) == 0) return Next::resume;
     }
@@ -249,7 +250,7 @@ void Hart::visit_state(StateVisitor& v) {
     update_virtual_interrupts();
     // Decoded code stays: what of it does not fit the memory any more, the pages' generations say.
     drop_spaces();
-    at_block_ = nullptr;
+    at_insn_ = nullptr;
     select_translation();
 }
 

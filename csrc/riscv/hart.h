@@ -184,16 +184,21 @@ class Hart {
     void post(Event event);
     Next settle(u64 until, RunResult& result);
     void update_timer();
-    void refresh_limit(u64 until);
     bool breakpoint_at(u64 address) const;
     bool breakpoint_near(u64 address) const;  // one has this page offset
     void standing_after_throw();
 
     // decode.cpp
-    Block* lookup(u64 pc);  // null: fault_ says why
+    Block* block_at(u64 pc);  // null: fault_ says why
+    Block* lookup(u64 pc);    // the same, where the cached jumps do not know it
     Block* build(u64 pc, u64 physical, unsigned max_instructions);
     Block* build_scratch(u64 pc, unsigned max_instructions);
-    unsigned retired_before(const Block* block, const Insn* insn) const;
+    static Block* block_of(const Insn* insn);
+    struct Position {
+        u64 pc, cycles;
+    };
+    Position position() const;  // before the instruction that runs
+    void locate();              // makes it that of pc_ and cycles_
     std::optional<u64> fetch_page(u64 pc);  // index in guest RAM
     void drop_stale_code();
     void flush_jump_caches();
@@ -304,10 +309,11 @@ class Hart {
     std::atomic<u32> events_{0};
     Fault fault_{};
     u64 atomic_note_ = 0;  // RAM address + 1 of an atomic's target on a watched page: noted after the write
-    // Where a slow operation was called from (null: not from a block). pc_ and cycles_ are then the address
-    // of the instruction and the count at the end of its block.
-    const Block* at_block_ = nullptr;
+    // Where a slow operation was called from; null: pc_ and cycles_ say it. Else cycles_ is the count as of the
+    // end of the instruction's block, at_page_ the page that it is on, and locate() makes of them what pc_ and
+    // cycles_ are before the instruction.
     const Insn* at_insn_ = nullptr;
+    u64 at_page_ = 0;
     u64 reservation_ = ~u64{0};  // physical address
     u64 reservation_value_ = 0;
     u64 exceptions_ = 0;
@@ -350,6 +356,7 @@ class Hart {
     static constexpr unsigned space_count = 8;
     std::array<TranslationSpace, space_count> spaces_;
     u64 space_clock_ = 0;
+    TranslationSpace* recent_space_ = nullptr;  // the last one that space_for found
     BlockCache blocks_;
     u64 code_epoch_seen_ = 0;
     u64 code_version_ = 0;  // changes whenever blocks were dropped: links looked up before are void

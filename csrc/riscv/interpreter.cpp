@@ -1,15 +1,16 @@
 // The interpreter: direct-threaded code over pre-decoded blocks.
 //
 // What it assumes, and everything it calls keeps to:
-//  - `block` is the block being run, `pc` the virtual address of its first instruction, `insn` the current
-//  one,
-//    `cycles` the count as of the *end* of the block. Counting, interrupts and the timer are settled when a
-//    block is entered: `cycles` passes `limit_` when the time has come, and other threads set `limit_` to 0
-//    to be heard.
-//  - `data` is the TLB set of the current translation context. It changes only in instructions that end a
-//  block.
-//  - An instruction that calls out of line stores the state first (SYNC): pc_ is then the address of the
-//    instruction itself. A call that fails has set fault_.
+//  - `insn` is the current instruction, `page` the virtual page that its block is on, `cycles` the count as of
+//    the *end* of the block. That is all: the program counter and the block itself are found from `insn` when
+//    somebody asks (Hart::position). Counting, interrupts and the timer are settled when a block is entered:
+//    `cycles` passes `limit_` when the time has come, and other threads set `limit_` to 0 to be heard.
+//  - A branch that is taken leaves its block early: what its exit adds takes back what is skipped.
+//  - `data` is the TLB set of the current translation context. It changes only in instructions that end a block.
+//  - An instruction that calls out of line says first where it is: AT (at_insn_, from which position() tells) or
+//    SYNC (pc_ and cycles_ as before the instruction). A call that fails has set fault_.
+//  - Of several instructions in one handler (isa/fused.def) each keeps its slot: what fails in a later one is at
+//    its slot, and what is finished out of line goes on with the next slot's own handler.
 //  - x0 is never written: the decoder redirected such destinations.
 //  - No block is freed while one runs: that happens in lookup() and settle() only, between blocks.
 //
@@ -18,6 +19,7 @@
 #include "riscv/interpreter.h"
 
 #include <bit>
+#include <cstring>
 #include <limits>
 
 #include "base/bits.h"
@@ -58,8 +60,14 @@ u32 unbox(u64 value) {
     return (value >> 32) == 0xffffffff ? static_cast<u32>(value) : 0x7fc00000u;
 }
 
-Exit& exit_of(const Insn* last) {
-    return *reinterpret_cast<Exit*>(const_cast<Insn*>(last + 1));
+Exit& exit_of(const Insn* insn) {
+    return *reinterpret_cast<Exit*>(const_cast<Insn*>(insn + 1));
+}
+
+u16 link_of(const Insn* insn) {
+    u16 link;
+    std::memcpy(&link, &insn->rs1, sizeof link);
+    return link;
 }
 
 }  // namespace
@@ -74,8 +82,17 @@ Exit& exit_of(const Insn* last) {
 #define IMM static_cast<i64>(insn->imm)
 #define SHAMT insn->imm
 #define UIMM static_cast<u64>(insn->rs1)
-#define PC (pc + 2u * insn->offset)
-#define NEXT_PC (PC + insn->rs2) /* JAL and JALR: the decoder put the length into rs2 */
+#define RD_B x_[insn[1].rd]
+#define RS1_B x_[insn[1].rs1]
+#define RS2_B x_[insn[1].rs2]
+#define IMM_B static_cast<i64>(insn[1].imm)
+#define RD_C x_[insn[2].rd]
+#define RS1_C x_[insn[2].rs1]
+#define RS2_C x_[insn[2].rs2]
+#define IMM_C static_cast<i64>(insn[2].imm)
+#define PAGE page
+#define LINK link_of(insn)
+#define PLACE (*reinterpret_cast<const Place*>(insn + 1))
 #define SEXT32(value) static_cast<u64>(static_cast<i64>(static_cast<i32>(value)))
 
 // --- flow ---
@@ -85,47 +102,55 @@ Exit& exit_of(const Insn* last) {
         ++insn;   \
         DISPATCH; \
     } while (0)
-// Out of line: the state is in the hart, as of this instruction.
-#define SYNC               \
+#define NEXT_B    \
+    do {          \
+        insn += 2; \
+        DISPATCH; \
+    } while (0)
+#define NEXT_C     \
+    do {           \
+        insn += 3; \
+        DISPATCH;  \
+    } while (0)
+// Out of line: where the hart is can be told from this.
+#define AT                 \
     do {                   \
-        pc_ = PC;          \
-        cycles_ = cycles;  \
-        at_block_ = block; \
         at_insn_ = insn;   \
+        at_page_ = page;   \
+        cycles_ = cycles;  \
     } while (0)
-// Enters a block. Written out at each use, so that every way into a block is an indirect jump of its own that
-// the host predicts by itself.
-#define ENTER(next)                                                                  \
-    do {                                                                             \
-        block = (next);                                                              \
-        cycles += block->count;                                                      \
-        if (UNLIKELY(cycles > limit_.load(std::memory_order_relaxed))) goto put_off; \
-        insn = block->insns;                                                         \
-        DISPATCH;                                                                    \
+#define SYNC      \
+    do {          \
+        AT;       \
+        locate(); \
     } while (0)
-#define GO(slot, distance)                          \
-    do {                                            \
-        delta = (distance);                         \
-        pc += static_cast<u64>(delta);              \
-        if (LIKELY((slot) != nullptr)) ENTER(slot); \
-        link = &(slot);                             \
-        goto link_up;                               \
+// Every way into a block is written out where it is used, so that each is an indirect jump of its own that the
+// host predicts by itself.
+#define PASSED UNLIKELY(cycles > limit_.load(std::memory_order_relaxed))
+#define TAKE                              \
+    do {                                  \
+        cycles += exit_of(insn).adjust;   \
+        if (PASSED) goto leave;           \
+        insn = exit_of(insn).target;      \
+        DISPATCH;                         \
     } while (0)
-#define TAKE GO(exit_of(insn).taken, IMM)
-#define FALL_THROUGH GO(exit_of(insn).next, i64{2} * insn->offset + 4)
-#define BRANCH(condition)                                         \
-    do {                                                          \
-        if (condition) TAKE;                                      \
-        GO(exit_of(insn).next, i64{2} * insn->offset + insn->rd); \
+#define FALL_THROUGH TAKE
+#define BRANCH(condition)    \
+    do {                     \
+        if (condition) TAKE; \
+        insn += 2;           \
+        DISPATCH;            \
     } while (0)
-#define JUMP(target)                                                       \
-    do {                                                                   \
-        pc = (target);                                                     \
-        const JumpEntry& jump_ = fetch_set_->jump[TlbSet::jump_index(pc)]; \
-        if (LIKELY(jump_.pc == pc)) ENTER(jump_.block);                    \
-        pc_ = pc;                                                          \
-        cycles_ = cycles;                                                  \
-        goto find;                                                         \
+#define JUMP(to)                                                               \
+    do {                                                                       \
+        target = (to);                                                         \
+        const JumpEntry& jump_ = fetch_set_->jump[TlbSet::jump_index(target)]; \
+        if (UNLIKELY(jump_.pc != target)) goto unknown;                        \
+        insn = jump_.block->insns;                                             \
+        cycles += jump_.block->count;                                          \
+        page = target & ~page_mask;                                            \
+        if (PASSED) goto put_off;                                              \
+        DISPATCH;                                                              \
     } while (0)
 #define RAISE(cause, value)  \
     do {                     \
@@ -133,9 +158,11 @@ Exit& exit_of(const Insn* last) {
         raise(cause, value); \
         goto exception;      \
     } while (0)
+// For instructions that end their block: pc_ is the address, cycles_ counts the instruction already.
 #define SLOW(call)                     \
     do {                               \
-        SYNC;                          \
+        AT;                            \
+        pc_ = page + PLACE.address;    \
         switch (call) {                \
             case Next::resume:         \
                 goto resume;           \
@@ -144,7 +171,7 @@ Exit& exit_of(const Insn* last) {
             case Next::trap:           \
                 goto exception;        \
             case Next::stop:           \
-                at_block_ = nullptr;   \
+                at_insn_ = nullptr;    \
                 return RunResult::wfi; \
         }                              \
     } while (0)
@@ -161,52 +188,51 @@ Exit& exit_of(const Insn* last) {
 #define csr_access(...) csr_access(__VA_ARGS__, csr_old)
 #define CSR_OP(call)                       \
     do {                                   \
-        SYNC;                              \
+        AT;                                \
         u64 csr_old;                       \
-        if (!(call)) goto illegal;         \
+        if (!(call)) goto illegal_sync;    \
         RD = csr_old;                      \
         if ((insn->rs2 & csr_ends) != 0) { \
-            pc_ += 4;                      \
+            pc_ = page + PLACE.next;       \
+            cycles_ = cycles;              \
             goto resume;                   \
         }                                  \
     } while (0)
 
+#define IN_SUPERVISOR(own) \
+    if (UNLIKELY(privilege_ != Privilege::supervisor)) goto handle_##own
+#define INTERRUPTED                                                                                               \
+    (events_.load(std::memory_order_relaxed) != 0 || (mip_.load(std::memory_order_relaxed) & mie_) != 0 ||        \
+     seip_line_.load(std::memory_order_relaxed) || virtual_interrupts_ != 0)
+
 // --- memory ---
-// A tag matches when page and alignment do; the entry then holds the distance to host memory. What an access
-// out of line has caused (an interrupt, code that is stale) is heard before the next instruction and not at
-// the block's end, so that it does not depend on where a bound has cut the block.
-#define ACCESS(T, table, address, hit, miss, finish)                             \
-    do {                                                                         \
-        const u64 address_ = (address);                                          \
-        const TlbEntry& entry_ = data->table[TlbSet::data_index(address_)];      \
-        if (LIKELY(entry_.tag == (address_ & (~page_mask | (sizeof(T) - 1))))) { \
-            T* const host_ = reinterpret_cast<T*>(address_ + entry_.addend);     \
-            hit;                                                                 \
-            finish;                                                              \
-        } else {                                                                 \
-            SYNC;                                                                \
-            if (!(miss)) goto exception;                                         \
-            finish;                                                              \
-            if (events_.load(std::memory_order_relaxed) != 0) goto disturbed;    \
-        }                                                                        \
-    } while (0)
-#define READ_MEMORY(T, address, finish)                                             \
-    do {                                                                            \
-        T value_;                                                                   \
-        ACCESS(T, load, address, value_ = __atomic_load_n(host_, __ATOMIC_RELAXED), \
-               load_slow<T>(address_, value_), finish);                             \
-    } while (0)
-#define LOAD(T, address) READ_MEMORY(T, address, RD = static_cast<u64>(value_))
-#define FLOAD(T, address) \
-    READ_MEMORY(T, address, f_[insn->rd] = sizeof(T) == 4 ? 0xffffffff00000000u | value_ : u64{value_})
-#define STORE(T, address, source)                                                    \
-    do {                                                                             \
-        const T value_ = static_cast<T>(source);                                     \
-        ACCESS(T, store, address, __atomic_store_n(host_, value_, __ATOMIC_RELAXED), \
-               store_slow<T>(address_, value_), );                                   \
-    } while (0)
+// A tag matches when page and alignment do; the entry then holds the distance to host memory. A miss is handled
+// out of line, once for each type and for the two halves of a pair. What an access out of line has caused (an
+// interrupt, code that is stale) is heard before the next instruction and not at the block's end, so that it
+// does not depend on where a bound has cut the block.
+#define HOST(T, table, address, miss)                                                              \
+    ({                                                                                             \
+        const u64 address_ = (address);                                                            \
+        const TlbEntry& entry_ = data->table[TlbSet::data_index(address_)];                        \
+        if (UNLIKELY(entry_.tag != (address_ & (~page_mask | (sizeof(T) - 1))))) goto miss;         \
+        reinterpret_cast<T*>(address_ + entry_.addend);                                            \
+    })
+#define READ(T, address, miss) __atomic_load_n(HOST(T, load, address, miss), __ATOMIC_RELAXED)
+#define WRITE(T, address, value, miss) \
+    __atomic_store_n(HOST(T, store, address, miss), static_cast<T>(value), __ATOMIC_RELAXED)
+#define BOXED(T, value) (sizeof(T) == 4 ? 0xffffffff00000000u | (value) : u64{value})
+#define LOAD(T, address) RD = static_cast<u64>(READ(T, address, load_##T))
+#define LOAD_B(T, address) RD_B = static_cast<u64>(READ(T, address, load_##T##_b))
+#define LOAD_C(T, address) RD_C = static_cast<u64>(READ(T, address, load_##T##_c))
+#define FLOAD_C(T, address) f_[insn[2].rd] = BOXED(T, READ(T, address, fload_##T##_c))
+#define STORE_C(T, address, source) WRITE(T, address, source, store_##T##_c)
+#define FLOAD(T, address) f_[insn->rd] = BOXED(T, READ(T, address, fload_##T))
+#define FLOAD_B(T, address) f_[insn[1].rd] = BOXED(T, READ(T, address, fload_##T##_b))
+#define STORE(T, address, source) WRITE(T, address, source, store_##T)
+#define STORE_B(T, address, source) WRITE(T, address, source, store_##T##_b)
+#define FSTORE(T, address) WRITE(T, address, FS2, fstore_##T)
 #define ATOMIC_TARGET(T, writes)                          \
-    SYNC;                                                 \
+    AT;                                                   \
     u8* const raw_ = atomic_host(RS1, sizeof(T), writes); \
     if (raw_ == nullptr) goto exception;                  \
     T* const target_ = reinterpret_cast<T*>(raw_)
@@ -253,6 +279,7 @@ Exit& exit_of(const Insn* last) {
 // --- floating point ---
 #define FS1 f_[insn->rs1]
 #define FS2 f_[insn->rs2]
+#define FS3 f_[insn->imm & 31]
 #define F1_D f_[insn->rs1]
 #define F2_D f_[insn->rs2]
 #define F3_D f_[insn->imm & 31]
@@ -285,12 +312,51 @@ Exit& exit_of(const Insn* last) {
 #define FAST_FLOAT LIKELY(float_fast_&& RM_FIELD == 7)
 #define FP_OP(op, ...) \
     (FAST_FLOAT ? FLAGGED(fp::fast_##op(__VA_ARGS__, flags)) : FLAGGED(fp::op(__VA_ARGS__, RM, flags)))
+// On the host without more ado: where the result is not plainly right, the instruction's own handler does it again.
+#define F64(value) std::bit_cast<double>(u64{value})
+#define F32(value) std::bit_cast<float>(u32{value})
+#define FMA_D(a, b, c) detail::host_fma(F64(a), F64(b), F64(c))
+#define FAST_D(own, expression, good)                             \
+    do {                                                          \
+        using namespace fp;                                       \
+        if (UNLIKELY(!float_fast_)) goto handle_##own;            \
+        const u64 result_ = std::bit_cast<u64>(expression);       \
+        if (UNLIKELY(!good(result_))) goto handle_##own;          \
+        f_[insn->rd] = result_;                                   \
+    } while (0)
+#define FAST_S(own, expression, good)                             \
+    do {                                                          \
+        using namespace fp;                                       \
+        if (UNLIKELY(!float_fast_)) goto handle_##own;            \
+        const u32 result_ = std::bit_cast<u32>(expression);       \
+        if (UNLIKELY(!good(result_))) goto handle_##own;          \
+        SET_S(result_);                                           \
+    } while (0)
 #define FP_ADD(a, b) FP_OP(add, a, b)
 #define FP_SUB(a, b) FP_OP(sub, a, b)
 #define FP_MUL(a, b) FP_OP(mul, a, b)
 #define FP_DIV(a, b) FP_OP(div, a, b)
 #define FP_SQRT(a) FP_OP(sqrt, a)
 #define FP_FMA(a, b, c) FP_OP(fma, a, b, c)
+
+// --- integer arithmetic in pairs ---
+#define ALU_addi(a, b, i) ((a) + static_cast<i64>((i)->imm))
+#define ALU_andi(a, b, i) ((a) & static_cast<i64>((i)->imm))
+#define ALU_xori(a, b, i) ((a) ^ static_cast<i64>((i)->imm))
+#define ALU_slli(a, b, i) ((a) << (i)->imm)
+#define ALU_srli(a, b, i) ((a) >> (i)->imm)
+#define ALU_srai(a, b, i) static_cast<u64>(static_cast<i64>(a) >> (i)->imm)
+#define ALU_addiw(a, b, i) SEXT32((a) + static_cast<i64>((i)->imm))
+#define ALU_slliw(a, b, i) SEXT32(static_cast<u32>(a) << (i)->imm)
+#define ALU_srliw(a, b, i) SEXT32(static_cast<u32>(a) >> (i)->imm)
+#define ALU_lui(a, b, i) static_cast<u64>(static_cast<i64>((i)->imm))
+#define ALU_add(a, b, i) ((a) + (b))
+#define ALU_addw(a, b, i) SEXT32((a) + (b))
+#define ALU_mul(a, b, i) ((a) * (b))
+#define ALU_mulw(a, b, i) SEXT32((a) * (b))
+#define ALU_or_(a, b, i) ((a) | (b))
+#define ALU_xor_(a, b, i) ((a) ^ (b))
+#define ALU_and_(a, b, i) ((a) & (b))
 
 RunResult Hart::interpret(u64 until, const void* const** table) {
     static const void* const handlers[handler_count] = {
@@ -303,6 +369,13 @@ RunResult Hart::interpret(u64 until, const void* const** table) {
         &&handle_float_check,
         &&handle_breakpoint,
         &&handle_end,
+#define SPECIAL(id, ...) &&handle_##id,
+#define FUSED(id, ...) &&handle_##id,
+#define TRIPLE(id, ...) &&handle_##id,
+#include "riscv/isa/fused.def"
+#undef SPECIAL
+#undef FUSED
+#undef TRIPLE
     };
     if (table != nullptr) {
         *table = handlers;
@@ -310,44 +383,43 @@ RunResult Hart::interpret(u64 until, const void* const** table) {
     }
 
     const Insn* insn = nullptr;
-    Block* block = nullptr;
-    u64 pc = 0;
+    u64 page = 0;
     u64 cycles = 0;
     TlbSet* data = nullptr;
-    Block** link = nullptr;
-    i64 delta = 0;
+    u64 target = 0;
     goto settle;
+
+leave : {
+    // An exit that has not been taken before, or that the limit forbids to take now.
+    Exit& exit = exit_of(insn);
+    cycles_ = cycles - (exit.target == nullptr ? Exit::unlinked : Block::of(exit.target)->count);
+    pc_ = page + IMM;
+    at_insn_ = nullptr;
+    if (exit.target != nullptr) goto settle;
+    if (static_cast<u32>(insn->imm) >= page_size) goto find;
+    // The first time: find the successor and remember it.
+    const Block* const from = block_of(insn);
+    const u64 physical_page = from->physical & ~page_mask;
+    const u64 skipped = Exit::unlinked - exit.adjust;
+    const bool linkable = from->cached;
+    const u64 version = code_version_;
+    Block* const block = block_at(pc_);
+    if (block == nullptr) goto fetch_fault;
+    if (linkable && block->cached && version == code_version_ &&
+        (block->physical & ~page_mask) == physical_page) {
+        exit = {block->count - skipped, block->insns};
+    }
+    goto find;
+}
 
 put_off:
     // The block was not run: its instructions do not count yet.
-    cycles_ = cycles - block->count;
-    pc_ = pc;
+    cycles_ = cycles - Block::of(const_cast<Insn*>(insn))->count;
+    pc_ = target;
     goto settle;
 
-link_up : {
-    // The first time along this edge: find the successor and, within the page, remember it.
-    const u64 from = block->physical;
-    const bool linkable = block->cached;
-    const u64 version = code_version_;
-    const JumpEntry& jump = fetch_set_->jump[TlbSet::jump_index(pc)];
-    if (jump.pc == pc) {
-        block = jump.block;
-    } else {
-        pc_ = pc;
-        cycles_ = cycles;
-        block = lookup(pc);
-        if (block == nullptr) goto fetch_fault;
-        if (block->cached) fetch_set_->remember_jump(pc, block);
-    }
-    if (linkable && block->cached && version == code_version_ &&
-        block->physical == from + static_cast<u64>(delta) && (block->physical ^ from) < page_size) {
-        *link = block;
-    }
-    ENTER(block);
-}
-
 settle : {
-    at_block_ = nullptr;
+    at_insn_ = nullptr;
     RunResult result = RunResult::limit;
     if (settle(until, result) == Next::stop) return result;
     goto find;
@@ -355,40 +427,37 @@ settle : {
 
 resume:
     // An instruction that ended its block changed the state: interrupts may be enabled now.
-    at_block_ = nullptr;
-    if (events_.load(std::memory_order_relaxed) != 0 || (mip_.load(std::memory_order_relaxed) & mie_) != 0 ||
-        seip_line_.load(std::memory_order_relaxed) || virtual_interrupts_ != 0) {
-        goto settle;
-    }
+    if (INTERRUPTED) goto settle;
+    goto find;
+
+unknown:
+    pc_ = target;
+    cycles_ = cycles;
 
 find : {
     // pc_ and cycles_ say where to go on.
-    pc = pc_;
-    const JumpEntry& jump = fetch_set_->jump[TlbSet::jump_index(pc)];
-    if (jump.pc == pc) {
-        block = jump.block;
-    } else {
-        block = lookup(pc);
-        if (block == nullptr) goto fetch_fault;
-        if (block->cached) fetch_set_->remember_jump(pc, block);
-    }
+    at_insn_ = nullptr;
+    Block* block = block_at(pc_);
+    if (block == nullptr) goto fetch_fault;
     const u64 limit = limit_.load(std::memory_order_relaxed);
     if (UNLIKELY(cycles_ + block->count > limit)) {
         if (limit <= cycles_) goto settle;
-        block = build_scratch(pc, static_cast<unsigned>(limit - cycles_));
+        block = build_scratch(pc_, static_cast<unsigned>(limit - cycles_));
         if (block == nullptr) goto fetch_fault;
     }
     data = data_set_;
+    page = pc_ & ~page_mask;
     cycles = cycles_ + block->count;
     insn = block->insns;
     DISPATCH;
 }
 
-disturbed:
-    // A load or store ends no block: another slot follows it.
+accessed:
+    if (LIKELY(events_.load(std::memory_order_relaxed) == 0)) NEXT;
+interrupted:
+    // The instruction ends no block: another slot follows it.
     ++insn;
-    pc_ = PC;
-    cycles_ = cycles - block->count + retired_before(block, insn);
+    SYNC;
     goto settle;
 
 fetch_fault:
@@ -398,14 +467,14 @@ fetch_fault:
 
 illegal_sync:
     SYNC;
-illegal:
     illegal_instruction();
 exception:
     // The instructions behind the one that trapped did not run.
-    cycles_ = cycles - block->count + retired_before(block, insn) + 1;
+    locate();
+    ++cycles_;
     take_exception();
 after_trap:
-    at_block_ = nullptr;
+    at_insn_ = nullptr;
     if (cycles_ >= limit_.load(std::memory_order_relaxed)) goto settle;
     goto find;
 
@@ -422,24 +491,72 @@ handle_float_check:
     NEXT;
 
 handle_breakpoint:
-    if (breakpoint_at(PC)) {
-        if (PC != step_over_) {
-            pc_ = PC;
-            cycles_ = cycles - block->count + retired_before(block, insn);
-            return RunResult::breakpoint;
-        }
+    SYNC;
+    if (breakpoint_at(pc_)) {
+        if (pc_ != step_over_) return RunResult::breakpoint;
         step_over_ = ~u64{0};
     }
     NEXT;
 
 handle_end:
-    GO(exit_of(insn).next, IMM);
+    TAKE;
 
 #define EXTENSION(name)
 #define INSN(id, name, mask, match, format, flags, ...) handle_##id : {__VA_ARGS__} NEXT;
 #include "riscv/isa/all.def"
 #undef INSN
 #undef EXTENSION
+#define SPECIAL(id, of, condition, ...) handle_##id : {__VA_ARGS__} NEXT;
+#define FUSED(id, first, second, condition, ...) handle_##id : {__VA_ARGS__}
+#define TRIPLE(id, first, second, third, condition, ...) handle_##id : {__VA_ARGS__}
+#include "riscv/isa/fused.def"
+#undef SPECIAL
+#undef FUSED
+#undef TRIPLE
+
+// --- accesses that miss ---
+#define MISSED_LOAD(T, label, finish)                                 \
+    label##_c : __attribute__((unused));                              \
+    ++insn;                                                           \
+    label##_b : __attribute__((unused));                              \
+    ++insn;                                                           \
+    label : {                                                         \
+        AT;                                                           \
+        T value;                                                      \
+        if (!load_slow<T>(RS1 + static_cast<u64>(IMM), value)) goto exception; \
+        finish;                                                       \
+        goto accessed;                                                \
+    }
+#define MISSED_STORE(T, label, source)                                                           \
+    label : {                                                                                    \
+        AT;                                                                                      \
+        if (!store_slow<T>(RS1 + static_cast<u64>(IMM), static_cast<T>(source))) goto exception; \
+        goto accessed;                                                                           \
+    }
+#define MISSED(T) MISSED_LOAD(T, load_##T, RD = static_cast<u64>(value))
+    MISSED(i8)
+    MISSED(i16)
+    MISSED(i32)
+    MISSED(u8)
+    MISSED(u16)
+    MISSED(u32)
+    MISSED(u64)
+    MISSED_LOAD(u32, fload_u32, f_[insn->rd] = BOXED(u32, value))
+    MISSED_LOAD(u64, fload_u64, f_[insn->rd] = BOXED(u64, value))
+store_u8_b:
+    ++insn;
+    MISSED_STORE(u8, store_u8, RS2)
+    MISSED_STORE(u16, store_u16, RS2)
+store_u32_b:
+    ++insn;
+    MISSED_STORE(u32, store_u32, RS2)
+store_u64_c:
+    ++insn;
+store_u64_b:
+    ++insn;
+    MISSED_STORE(u64, store_u64, RS2)
+    MISSED_STORE(u32, fstore_u32, FS2)
+    MISSED_STORE(u64, fstore_u64, FS2)
 }
 
 }  // namespace wirt::riscv

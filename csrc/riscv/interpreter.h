@@ -11,11 +11,26 @@ enum PseudoOp : u16 {
     op_illegal = static_cast<u16>(Opcode::illegal),
     op_float_check,  // FS must not be Off; imm: the block writes floating-point state
     op_breakpoint,   // stop if the address is a breakpoint
-    op_end,          // the block ends without a control transfer; imm: offset of what follows
+    op_end,          // the block ends without a control transfer; imm: what follows, relative to the page
+// Special forms of one instruction, and two or three as one (fused.def).
+#define SPECIAL(id, ...) op_##id,
+#define FUSED(id, ...) op_##id,
+#define TRIPLE(id, ...) op_##id,
+#include "riscv/isa/fused.def"
+#undef SPECIAL
+#undef FUSED
+#undef TRIPLE
     handler_count,
 };
 
 // In Insn::rs2 of a CSR instruction.
 enum CsrOperandBits : u8 { csr_writes = 1, csr_reads = 2, csr_ends = 4 };
+
+struct Insn;
+
+// Replaces handlers of a decoded block by those of special forms, pairs and triples. `ops` says what each slot is; what
+// is no instruction has op_illegal there. Each slot keeps its own operands, and all but the first of
+// several their own handlers, so that a trap, a stop or a miss in between needs nothing special.
+void fuse(Insn* slots, const u16* ops, unsigned count, const void* const* handlers);
 
 }  // namespace wirt::riscv

@@ -58,10 +58,6 @@ void store_host(u8* to, unsigned size, u64 value) {
     }
 }
 
-void fill(std::array<TlbEntry, TlbSet::data_entries>& table, u64 address, const u8* host) {
-    table[TlbSet::data_index(address)] = {address & ~page_mask, reinterpret_cast<u64>(host) - address};
-}
-
 // A misaligned access is atomic byte by byte only (PMA, misaligned atomicity granule).
 void load_bytes(const u8* from, unsigned count, u64& value) {
     for (unsigned i = 0; i < count; ++i) value |= load_host<u8>(from + i) << (8 * i);
@@ -151,7 +147,15 @@ std::optional<Hart::Translation> Hart::walk(u64 address, Access access, Privileg
     if (sign_extend(address, 12 + 9 * levels) != static_cast<i64>(address)) return fail(page_fault(access));
 
     u64 table = bits(satp_, 0, 44) << page_shift;
-    for (unsigned level = levels; level-- > 0;) {
+    unsigned level = levels;
+    // A walk for a debugger leaves no trace.
+    TranslationSpace::Leaf* const leaf =
+        update ? &space_for(satp_).leaves[(address >> 21) % TranslationSpace::leaf_entries] : nullptr;
+    if (leaf != nullptr && leaf->tag == address >> 21) {
+        table = leaf->table;
+        level = 1;
+    }
+    while (level-- > 0) {
         const u64 entry_address = table + bits(address, 12 + 9 * level, 9) * 8;
         bool ignored;
         u8* host = ram_.host(entry_address, 8);
@@ -169,6 +173,7 @@ std::optional<Hart::Translation> Hart::walk(u64 address, Access access, Privileg
         if ((entry & (pte::r | pte::x)) == 0) {
             if ((entry & (pte::d | pte::a | pte::u)) != 0) return fail(page_fault(access));
             table = target;
+            if (level == 1 && leaf != nullptr) *leaf = {address >> 21, target};
             continue;
         }
         if ((entry & pte::u) != 0) {
@@ -234,12 +239,14 @@ std::optional<u64> Hart::translate(u64 virtual_address, Access access) {
 // ---------------------------------------------------------------- contexts
 
 TranslationSpace& Hart::space_for(u64 satp) {
+    if (recent_space_ != nullptr && recent_space_->satp == satp) return *recent_space_;
     TranslationSpace* oldest = nullptr;
     // Slot 0 belongs to M-mode, which no satp reaches.
     for (unsigned i = 1; i < space_count; ++i) {
         TranslationSpace& space = spaces_[i];
         if (space.valid && space.satp == satp) {
             space.last_use = ++space_clock_;
+            recent_space_ = &space;
             return space;
         }
         if (oldest == nullptr || space.last_use < oldest->last_use) oldest = &space;
@@ -248,6 +255,7 @@ TranslationSpace& Hart::space_for(u64 satp) {
     oldest->valid = true;
     oldest->satp = satp;
     oldest->last_use = ++space_clock_;
+    recent_space_ = oldest;
     return *oldest;
 }
 
@@ -276,6 +284,7 @@ void Hart::flush_all() {
 void Hart::drop_spaces() {
     for (TranslationSpace& space : spaces_) space = {};
     spaces_[0].valid = true;
+    recent_space_ = nullptr;
 }
 
 void Hart::flush_range(u64 start, u64 size, std::optional<u16> asid) {
@@ -292,6 +301,7 @@ void Hart::flush_range(u64 start, u64 size, std::optional<u16> asid) {
             continue;
         }
         for (u64 page = start & ~page_mask; page <= last; page += page_size) {
+            space.leaves[(page >> 21) % TranslationSpace::leaf_entries] = {};
             for (auto& set : space.sets) {
                 if (set) set->flush_page(page);
             }
@@ -306,12 +316,12 @@ void Hart::drop_store_entries(u64 ram_page) {
     for (TranslationSpace& space : spaces_) {
         for (auto& set : space.sets) {
             if (!set) continue;
-            for (TlbEntry& entry : set->store) {
+            set->for_each_store([&](TlbEntry& entry) {
                 if (entry.tag + entry.addend == host_page && entry.tag != TlbEntry::no_tag) {
                     entry = {};
                     had = true;
                 }
-            }
+            });
         }
     }
     // Written through such an entry perhaps, since the page was decoded: what was decoded is not trusted.
@@ -321,7 +331,7 @@ void Hart::drop_store_entries(u64 ram_page) {
 void Hart::drop_all_store_entries() {
     for (TranslationSpace& space : spaces_) {
         for (auto& set : space.sets) {
-            if (set) set->store.fill({});
+            if (set) set->flush_stores();
         }
     }
 }
@@ -330,15 +340,15 @@ void Hart::drop_store_entries_of_code() {
     for (TranslationSpace& space : spaces_) {
         for (auto& set : space.sets) {
             if (!set) continue;
-            for (TlbEntry& entry : set->store) {
-                if (entry.tag == TlbEntry::no_tag) continue;
+            set->for_each_store([&](TlbEntry& entry) {
+                if (entry.tag == TlbEntry::no_tag) return;
                 const u64 host = entry.tag + entry.addend;
                 const u64 page = (host - reinterpret_cast<u64>(ram_.data())) >> page_shift;
                 // Beyond RAM lies a device's host memory, which holds no code.
-                if (page >= ram_.size() >> page_shift || !ram_.holds_code(page)) continue;
+                if (page >= ram_.size() >> page_shift || !ram_.holds_code(page)) return;
                 entry = {};
                 ram_.invalidate_code(page);
-            }
+            });
         }
     }
 }
@@ -352,12 +362,13 @@ bool Hart::load_any(u64 address, unsigned size, u64& value) {
     const u64 physical = translation->physical;
     if (const u8* host = bus_.host(physical, size)) {
         if (translation->cacheable) {
-            fill(data_set_->load, address, host);
+            data_set_->fill_load(address, host);
         }
         value = load_host(host, size);
         return true;
     }
     ++stats_.mmio_accesses;
+    locate();
     const auto result = bus_.read(physical, size);
     if (!result) {
         raise(exc_load_access, address);
@@ -374,7 +385,7 @@ bool Hart::store_any(u64 address, unsigned size, u64 value) {
     const u64 physical = translation->physical;
     if (u8* host = bus_.host(physical, size)) {
         if (!watched(physical)) {
-            if (translation->cacheable) fill(data_set_->store, address, host);
+            if (translation->cacheable) data_set_->fill_store(address, host);
             store_host(host, size, value);
             return true;
         }
@@ -382,10 +393,11 @@ bool Hart::store_any(u64 address, unsigned size, u64 value) {
         store_host(host, size, value);
         ram_.note_write(physical, size);
         // Only now: had it been told before, it could have been forgotten again before the store.
-        if (translation->cacheable && !watched(physical)) fill(data_set_->store, address, host);
+        if (translation->cacheable && !watched(physical)) data_set_->fill_store(address, host);
         return true;
     }
     ++stats_.mmio_accesses;
+    locate();
     if (!bus_.write(physical, size, value)) {
         raise(exc_store_access, address);
         return false;
@@ -413,7 +425,7 @@ bool Hart::load_misaligned(u64 address, unsigned size, u64& value) {
             raise(exc_load_access, address + done);
             return false;
         }
-        if (translation->cacheable) fill(data_set_->load, address + done, host);
+        if (translation->cacheable) data_set_->fill_load(address + done, host);
         u64 bytes = 0;
         load_bytes(host, part, bytes);
         std::memcpy(buffer + done, &bytes, part);
@@ -446,7 +458,7 @@ bool Hart::store_misaligned(u64 address, unsigned size, u64 value) {
             return false;
         }
         if (translation->cacheable && !watched(translation->physical)) {
-            fill(data_set_->store, address + done, host);
+            data_set_->fill_store(address + done, host);
         }
         parts[count] = {host, translation->physical, part};
         done += part;
@@ -508,7 +520,11 @@ u8* Hart::atomic_host(u64 address, unsigned size, bool store) {
         ram_.will_write(translation->physical, size);
         atomic_note_ = translation->physical + 1;
     } else if (translation->cacheable) {
-        fill(store ? data_set_->store : data_set_->load, address, host);
+        if (store) {
+            data_set_->fill_store(address, host);
+        } else {
+            data_set_->fill_load(address, host);
+        }
     }
     return host;
 }
@@ -531,6 +547,12 @@ bool Hart::cache_block(CacheOp op, u64 address) {
     }
     const u64 start = address & ~(block - 1);
     const bool zero = op == CacheOp::zero;
+    if (const TlbEntry& entry = data_set_->store[TlbSet::data_index(start)];
+        zero && entry.tag == (start & ~page_mask)) {
+        u8* const host = reinterpret_cast<u8*>(start + entry.addend);
+        for (u64 i = 0; i < block; i += 8) store_host(host + i, 8, 0);
+        return true;
+    }
     // Management is permitted where a load or a store is, hence where a load is, and does not dirty the page;
     // its fault is that of a store.
     const auto translation = translate_for(start, zero ? Access::store : Access::load, block);
@@ -548,6 +570,11 @@ bool Hart::cache_block(CacheOp op, u64 address) {
         return false;
     }
     if (!zero) return true;
+    if (!watched(translation->physical)) {
+        if (translation->cacheable) data_set_->fill_store(start, host);
+        for (u64 i = 0; i < block; i += 8) store_host(host + i, 8, 0);
+        return true;
+    }
     ram_.will_write(translation->physical, block);
     for (u64 i = 0; i < block; i += 8) store_host(host + i, 8, 0);
     ram_.note_write(translation->physical, block);

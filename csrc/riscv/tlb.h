@@ -6,7 +6,9 @@
 // (its alignment) are part of the comparison, so that a misaligned access misses and is handled out of line.
 #pragma once
 
+#include <algorithm>
 #include <array>
+#include <bit>
 #include <memory>
 
 #include "base/types.h"
@@ -32,7 +34,8 @@ struct JumpEntry {
 };
 
 struct TlbSet {
-    static constexpr unsigned data_entries = 512;
+    // The 4 MiB that a program strides through fit: see docs/interpreter.md for what other sizes give.
+    static constexpr unsigned data_entries = 1024;
     static constexpr unsigned fetch_entries = 128;
     static constexpr unsigned jump_entries = 1024;
 
@@ -42,16 +45,35 @@ struct TlbSet {
     std::array<JumpEntry, jump_entries> jump;
     // Which virtual pages `jump` may lead into, hashed: most flushes of one page need not touch it.
     std::array<u64, 16> jump_pages{};
+    // Which runs of entries of `load` and `store` were written to since the last flush.
+    u64 used_groups = 0;
+    static constexpr unsigned group_entries = data_entries / 64;
 
     static unsigned data_index(u64 address) { return (address >> page_shift) % data_entries; }
     static unsigned fetch_index(u64 address) { return (address >> page_shift) % fetch_entries; }
     static unsigned jump_index(u64 pc) { return (pc >> 1) % jump_entries; }
 
+    void fill_load(u64 address, const u8* host) { fill(load, address, host); }
+    void fill_store(u64 address, const u8* host) { fill(store, address, host); }
     void flush() {
-        load.fill({});
-        store.fill({});
+        for_each_used([&](unsigned group) {
+            std::fill_n(load.begin() + group * group_entries, group_entries, TlbEntry{});
+            std::fill_n(store.begin() + group * group_entries, group_entries, TlbEntry{});
+        });
+        used_groups = 0;
         fetch.fill({});
         flush_jumps();
+    }
+    void flush_stores() {
+        for_each_used([&](unsigned group) {
+            std::fill_n(store.begin() + group * group_entries, group_entries, TlbEntry{});
+        });
+    }
+    template <typename Fn>
+    void for_each_store(Fn&& fn) {
+        for_each_used([&](unsigned group) {
+            for (unsigned i = 0; i < group_entries; ++i) fn(store[group * group_entries + i]);
+        });
     }
     void remember_jump(u64 pc, Block* block) {
         jump[jump_index(pc)] = {pc, block};
@@ -73,6 +95,17 @@ struct TlbSet {
     }
 
   private:
+    void fill(std::array<TlbEntry, data_entries>& table, u64 address, const u8* host) {
+        const unsigned index = data_index(address);
+        used_groups |= u64{1} << (index / group_entries);
+        table[index] = {address & ~page_mask, reinterpret_cast<u64>(host) - address};
+    }
+    template <typename Fn>
+    void for_each_used(Fn&& fn) const {
+        for (u64 rest = used_groups; rest != 0; rest &= rest - 1) {
+            fn(static_cast<unsigned>(std::countr_zero(rest)));
+        }
+    }
     static unsigned jump_page_hash(u64 pc) { return ((pc >> page_shift) ^ (pc >> (page_shift + 10))) % 1024; }
 };
 
@@ -82,6 +115,14 @@ struct TranslationSpace {
     u64 satp = 0;
     bool valid = false;
     u64 last_use = 0;
+    // Where the walk of a page table's last level begins, by the bits of the address above it: the walk of a
+    // neighbouring page begins there. Flushed with whatever is flushed of the space.
+    struct Leaf {
+        u64 tag = ~u64{0};
+        u64 table = 0;  // physical
+    };
+    static constexpr unsigned leaf_entries = 64;
+    std::array<Leaf, leaf_entries> leaves;
     // Virtual range covered by superpage entries: their flush by one address must drop all their fragments.
     u64 super_low = ~u64{0};
     u64 super_high = 0;
@@ -91,6 +132,7 @@ struct TranslationSpace {
         for (auto& set : sets) {
             if (set) set->flush();
         }
+        leaves.fill({});
         super_low = ~u64{0};
         super_high = 0;
     }
