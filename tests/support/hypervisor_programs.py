@@ -352,7 +352,8 @@ class TwoStage(GuestFrame, PageWalks):
         if kind < 0.63:
             return entry | 1 << rng.randrange(54, 64)
         if kind < 0.7:
-            return entry ^ 1 << rng.randrange(10, 54)
+            # To where there is neither memory nor a device.
+            return entry ^ 1 << rng.choice((*range(22, 29), *range(34, 54)))
         if kind < 0.75:
             return rng.getrandbits(64)
         if kind < 0.8:

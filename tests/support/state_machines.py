@@ -57,7 +57,7 @@ def options() -> dict[str, dict[str, Any]]:
         },
         "hypervisor": {
             "interrupts": "aia",
-            "guest_files": 3,
+            "guest_files": 2,
             "isa": isa.DEFAULT + "_h",
             "virtio": "pci",
             "cpus": 2,
