@@ -299,8 +299,8 @@ void Hart::visit_registers(StateVisitor& v) {
     v.field("instret_offset", instret_offset_);
     v.field("pmpcfg", pmpcfg_);
     v.field("pmpaddr", pmpaddr_);
-    if (vector_) vector_->visit_state(v, "hart" + std::to_string(id_) + ".vector");
     if (machine_file_ != nullptr) visit_aia_state(v);
+    if (vector_) vector_->visit_state(v, "hart" + std::to_string(id_) + ".vector");
 }
 
 }  // namespace wirt::riscv

@@ -119,9 +119,11 @@ struct AesRoundZero {
 
 template <typename Round, Form form>
 Result aes_round(Op& op) {
-    if (!op.same_width<vx>() || op.unit.sew() != 2 || !groups_fit(op, 16)) return Result::illegal;
-    // With .vs one group of vs2 is the key of all, and vd must not lie over it.
-    if (form == vs && Op::overlap(op.vd(), op.unit.lmul(), op.vs2(), 0)) return Result::illegal;
+    // With .vs one group, which fits any register, is the key of all, and vd must not lie over it.
+    const bool shaped = form == vs ? op.ready() && Op::aligned(op.vd(), op.unit.lmul()) &&
+                                         !Op::overlap(op.vd(), op.unit.lmul(), op.vs2(), 0)
+                                   : op.same_width<vx>();
+    if (!shaped || op.unit.sew() != 2 || !groups_fit(op, 16)) return Result::illegal;
     State* const d = op.group<State>(op.vd());
     const State* const keys = op.group<State>(op.vs2());
     for (u64 i = 0; i < op.unit.vl / 4; ++i) d[i] = Round::apply(d[i], keys[form == vs ? 0 : i]);

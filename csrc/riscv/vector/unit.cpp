@@ -94,7 +94,7 @@ void Unit::visit_state(StateVisitor& v, std::string_view section) {
     v.field("vstart", vstart);
     v.field("vxrm", vxrm);
     v.field("vxsat", vxsat);
-    for (unsigned i = 0; i < 32; ++i) v.field("v" + std::to_string(i), bytes(i));
+    for (unsigned i = 0; i < 32; ++i) v.field(std::string("v").append(std::to_string(i)), bytes(i));
     if (!v.loading()) return;
     set_vtype(type);
     if (vtype_ != type || vl > vlmax_ || vstart >= vlen() || vxrm > 3) {
