@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "riscv/hart.h"
 #include "riscv/isa.h"
+#include "riscv/vector/unit.h"
 
 namespace wirt::riscv {
 
@@ -22,12 +23,12 @@ constexpr u64 all_irqs = supervisor_irqs | irq_bit(irq_msi) | irq_bit(irq_mti) |
 constexpr u64 delegable_exceptions = 0xb3ff;
 
 constexpr u64 mstatus_fields = mstatus::sie | mstatus::mie | mstatus::spie | mstatus::mpie | mstatus::spp |
-                               mstatus::mpp | mstatus::fs | mstatus::mprv | mstatus::sum | mstatus::mxr |
-                               mstatus::tvm | mstatus::tw | mstatus::tsr;
+                               mstatus::mpp | mstatus::fs | mstatus::vs | mstatus::mprv | mstatus::sum |
+                               mstatus::mxr | mstatus::tvm | mstatus::tw | mstatus::tsr;
 constexpr u64 sstatus_writable =
-    mstatus::sie | mstatus::spie | mstatus::spp | mstatus::fs | mstatus::sum | mstatus::mxr;
+    mstatus::sie | mstatus::spie | mstatus::spp | mstatus::fs | mstatus::vs | mstatus::sum | mstatus::mxr;
 constexpr u64 sstatus_visible =
-    sstatus_writable | mstatus::ube | mstatus::vs | mstatus::xs | mstatus::uxl | mstatus::sd;
+    sstatus_writable | mstatus::ube | mstatus::xs | mstatus::uxl | mstatus::sd;
 
 constexpr u64 pmp_address_mask = (u64{1} << 54) - 1;
 constexpr u8 pmpcfg_writable = 0x9f;
@@ -60,6 +61,13 @@ std::vector<CsrInfo> build_csrs() {
         {csr_fflags, "fflags"},
         {csr_frm, "frm"},
         {csr_fcsr, "fcsr"},
+        {csr_vstart, "vstart"},
+        {csr_vxsat, "vxsat"},
+        {csr_vxrm, "vxrm"},
+        {csr_vcsr, "vcsr"},
+        {csr_vl, "vl"},
+        {csr_vtype, "vtype"},
+        {csr_vlenb, "vlenb"},
         {csr_sstatus, "sstatus"},
         {csr_sie, "sie"},
         {csr_stvec, "stvec"},
@@ -163,6 +171,7 @@ u64 Hart::misa() const {
              std::pair{'f', isa_.has(Extension::f)},
              std::pair{'d', isa_.has(Extension::d)},
              std::pair{'c', isa_.has(Extension::c)},
+             std::pair{'v', isa_.has(Extension::v)},
              std::pair{'b', isa_.has(Extension::zba) && isa_.has(Extension::zbb) && isa_.has(Extension::zbs)},
          }) {
         if (there) value |= u64{1} << (letter - 'a');
@@ -171,7 +180,7 @@ u64 Hart::misa() const {
 }
 
 u64 Hart::mstatus_writable() const {
-    return mstatus_fields & ~(isa_.has(Extension::f) ? 0 : mstatus::fs);
+    return mstatus_fields & ~(isa_.has(Extension::f) ? 0 : mstatus::fs) & ~(vector_ ? 0 : mstatus::vs);
 }
 
 u64 Hart::senvcfg_writable() const {
@@ -195,7 +204,7 @@ void Hart::write_mstatus(u64 value, u64 mask) {
     if ((next & mstatus::mpp) == u64{2} << mstatus::mpp_shift)
         next = (next & ~mstatus::mpp) | (mstatus_ & mstatus::mpp);
     next &= ~mstatus::sd;
-    if ((next & mstatus::fs) == mstatus::fs) next |= mstatus::sd;
+    if (mstatus::dirty(next)) next |= mstatus::sd;
     mstatus_ = next;
     select_translation();
 }
@@ -219,7 +228,7 @@ void Hart::require_legal_state() const {
     require_bits(frm_, 7, "frm");
     require_bits(mstatus_ ^ mstatus_fixed, mstatus_writable() | mstatus::sd, "mstatus");
     require((mstatus_ & mstatus::mpp) != u64{2} << mstatus::mpp_shift, "mstatus.MPP");
-    require(((mstatus_ & mstatus::sd) != 0) == ((mstatus_ & mstatus::fs) == mstatus::fs), "mstatus.SD");
+    require(((mstatus_ & mstatus::sd) != 0) == mstatus::dirty(mstatus_), "mstatus.SD");
     require_bits(mip_.load(), all_irqs, "mip");
     require_bits(mie_, all_irqs, "mie");
     require_bits(mideleg_, supervisor_irqs, "mideleg");
@@ -248,6 +257,14 @@ bool Hart::csr_accessible(u16 number, bool writes) const {
         case csr_frm:
         case csr_fcsr:
             return (mstatus_ & mstatus::fs) != 0;
+        case csr_vstart:
+        case csr_vxsat:
+        case csr_vxrm:
+        case csr_vcsr:
+        case csr_vl:
+        case csr_vtype:
+        case csr_vlenb:
+            return vector_ && (mstatus_ & mstatus::vs) != 0;
         case csr_satp:
             return !(privilege_ == Privilege::supervisor && (mstatus_ & mstatus::tvm) != 0);
         case csr_stimecmp:
@@ -286,6 +303,16 @@ bool Hart::csr_read(u16 number, u64& value) {
             return true;
         case csr_fcsr:
             value = static_cast<u64>(frm_) << 5 | fflags_;
+            return true;
+        case csr_vstart:
+        case csr_vxsat:
+        case csr_vxrm:
+        case csr_vcsr:
+        case csr_vl:
+        case csr_vtype:
+        case csr_vlenb:
+            if (!vector_) return false;
+            value = vector_->read_csr(number);
             return true;
         case csr_mcycle:
         case csr_cycle:
@@ -428,6 +455,14 @@ bool Hart::csr_write(u16 number, u64 value) {
             frm_ = (value >> 5) & 7;
             float_dirty();
             update_float_mode();
+            return true;
+        case csr_vstart:
+        case csr_vxsat:
+        case csr_vxrm:
+        case csr_vcsr:
+            if (!vector_) return false;
+            vector_->write_csr(number, value);
+            mstatus_ |= mstatus::vs | mstatus::sd;
             return true;
 
         case csr_sstatus:

@@ -39,6 +39,10 @@ inline constexpr u64 sie = 1u << 1, mie = 1u << 3, spie = 1u << 5, ube = 1u << 6
                      mprv = 1u << 17, sum = 1u << 18, mxr = 1u << 19, tvm = 1u << 20, tw = 1u << 21,
                      tsr = 1u << 22, uxl = u64{3} << 32, sxl = u64{3} << 34, sd = u64{1} << 63;
 inline constexpr unsigned mpp_shift = 11, fs_shift = 13;
+// SD sums up: the state of one of the units is Dirty.
+constexpr bool dirty(u64 value) {
+    return (value & fs) == fs || (value & vs) == vs;
+}
 }  // namespace mstatus
 
 namespace envcfg {
@@ -54,6 +58,14 @@ enum CsrNumber : u16 {
     csr_fflags = 0x001,
     csr_frm = 0x002,
     csr_fcsr = 0x003,
+    // V 1.0, chapter 3
+    csr_vstart = 0x008,
+    csr_vxsat = 0x009,
+    csr_vxrm = 0x00a,
+    csr_vcsr = 0x00f,
+    csr_vl = 0xc20,
+    csr_vtype = 0xc21,
+    csr_vlenb = 0xc22,
     csr_cycle = 0xc00,
     csr_time = 0xc01,
     csr_instret = 0xc02,

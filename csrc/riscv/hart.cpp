@@ -6,12 +6,14 @@
 
 #include "base/bits.h"
 #include "riscv/softfloat.h"
+#include "riscv/vector/unit.h"
 
 namespace wirt::riscv {
 
 Hart::Hart(unsigned id, memory::AddressSpace& bus, HartEnvironment& environment, const IsaConfig& isa)
     : id_(id), isa_(isa), bus_(bus), ram_(bus.ram()), environment_(environment) {
     interpret(0, &handlers_);
+    if (isa_.has(Extension::v)) vector_ = std::make_unique<vector::Unit>(isa_);
     spaces_[0].valid = true;
     scratch_ = std::make_unique<u8[]>(sizeof(Block) + (BlockCache::max_slots + 1) * sizeof(Insn));
     reset(ram_.base(), Privilege::machine);
@@ -39,9 +41,14 @@ void Hart::reset(u64 pc, Privilege privilege) {
     std::fill(std::begin(pmpcfg_), std::end(pmpcfg_), 0);
     std::fill(std::begin(pmpaddr_), std::end(pmpaddr_), 0);
     reservation_ = ~u64{0};
+    if (vector_) vector_->reset();
     at_block_ = nullptr;
     flush_all();
     select_translation();
+}
+
+std::span<u8> Hart::v(unsigned index) {
+    return vector_ ? vector_->bytes(index) : std::span<u8>();
 }
 
 void Hart::set_privilege(Privilege privilege) {
@@ -293,6 +300,7 @@ void Hart::visit_registers(StateVisitor& v) {
     v.field("pmpcfg", pmpcfg_);
     v.field("pmpaddr", pmpaddr_);
     if (machine_file_ != nullptr) visit_aia_state(v);
+    if (vector_) vector_->visit_state(v, "hart" + std::to_string(id_) + ".vector");
 }
 
 }  // namespace wirt::riscv

@@ -19,6 +19,7 @@
 #include <atomic>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,11 @@
 #include "riscv/tlb.h"
 
 namespace wirt::riscv {
+
+namespace vector {
+class Unit;
+struct Op;
+}  // namespace vector
 
 class Hart;
 
@@ -118,6 +124,8 @@ class Hart {
     }
     u64 f(unsigned index) const { return f_[index]; }
     void set_f(unsigned index, u64 value) { f_[index] = value; }
+    // VLEN / 8 bytes; none without V.
+    std::span<u8> v(unsigned index);
     Privilege privilege() const { return privilege_; }
     void set_privilege(Privilege privilege);
     u64 cycles() const { return cycles_; }
@@ -154,6 +162,8 @@ class Hart {
     std::size_t block_cache_bytes() const { return blocks_.bytes(); }
 
   private:
+    friend struct vector::Op;  // a vector instruction
+
     enum Event : u32 {
         ev_interrupt = 1,
         ev_exit = 2,
@@ -248,6 +258,9 @@ class Hart {
     void update_float_mode();
     void require_legal_state() const;
 
+    // vector/configuration.cpp
+    bool execute_vector(const Insn& insn);
+
     // aia.cpp
     static bool reaches_interrupt_file(u16 number);
     bool supervisor_file_accessible(u16 number) const;
@@ -311,6 +324,8 @@ class Hart {
     u64 reservation_ = ~u64{0};  // physical address
     u64 reservation_value_ = 0;
     u64 exceptions_ = 0;
+
+    std::unique_ptr<vector::Unit> vector_;  // null without V
 
     // interrupts
     std::atomic<u64> mip_{0};  // software-writable bits, and the lines

@@ -58,7 +58,7 @@ class _Identifier:
 
 def machine(program: Program) -> wirt.Machine:
     interrupts: Literal["plic", "aia"] = "aia" if program.aia else "plic"
-    return wirt.Machine(firmware=program.elf, memory=spike.MEMORY, deterministic=True, interrupts=interrupts)
+    return wirt.Machine(firmware=program.elf, memory=spike.MEMORY, deterministic=True, interrupts=interrupts, isa=program.isa)
 
 
 def run_to(vm: wirt.Machine, end: int, limit: int = 50_000_000) -> None:
@@ -79,7 +79,8 @@ def compare(program: Program, tally: Tally | None = None, *, trace: bool = True)
         elf = Path(folder) / "program.elf"
         elf.write_bytes(program.elf)
         log = Path(folder) / "commits" if trace else None
-        expected = spike.run(elf, log=log, isa=spike.ISA_WITH_AIA if program.aia else spike.ISA)
+        oracle_isa = program.oracle_isa or (spike.ISA_WITH_AIA if program.aia else spike.ISA)
+        expected = spike.run(elf, log=log, isa=oracle_isa)
         if log is not None:
             _follow(program, log, tally)
     begin, end = program.signature
@@ -140,6 +141,8 @@ def _follow(program: Program, log: Path, tally: Tally | None) -> None:
 def _read(hart: _core.Hart, name: str) -> int | None:
     """A register by its name in Spike's log; None for the CSRs that the programs read themselves."""
     if name[1:].isdigit():
+        if name[0] == "v":
+            return int.from_bytes(hart.v[int(name[1:])], "little")
         return (hart.x if name[0] == "x" else hart.f)[int(name[1:])]
     return hart.csr[name] if name in ("fflags", "frm") else None
 
