@@ -29,6 +29,8 @@ enum class Format : u8 {
     CBO,
     AMO,
     LR,
+    HLV,
+    HSV,
     FL,
     FST,
     FFFF_RM,
@@ -41,8 +43,8 @@ enum class Format : u8 {
     XF_RM,
     FX_RM,
     // Vectors. The letters behind the first name the operands in their order: V a vector register, X an
-    // integer and F a floating-point one, I a signed and U an unsigned immediate; M is v0 as an operand. Where
-    // bit 25 is clear, v0 is the mask.
+    // integer and F a floating-point one, I a signed and U an unsigned immediate; M is v0 as an operand.
+    // Where bit 25 is clear, v0 is the mask.
     VSETVLI,
     VSETIVLI,
     VSETVL,

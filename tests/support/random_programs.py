@@ -44,6 +44,7 @@ class Program:
     end: int  # pc at which it spins when it is done
     signature: tuple[int, int]  # addresses
     aia: bool = False  # for harts with Smaia and Ssaia
+    hypervisor: bool = False  # for harts with H
     isa: str | None = None  # of Wirt's hart; None: as it is by default
     oracle_isa: str | None = None  # the same for Spike
 

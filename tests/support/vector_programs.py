@@ -100,7 +100,12 @@ class VectorGenerator(Generator):
         if rng.random() < 0.05:
             # Keeps vl, which is legal where VLMAX stays what it is.
             up = rng.choice((-1, 0, 1))
-            if self.known and 0 <= self.sew + up <= 3 and -3 <= self.lmul + up <= 3 and self.sew + up <= 3 + min(self.lmul + up, 0):
+            if (
+                self.known
+                and 0 <= self.sew + up <= 3
+                and -3 <= self.lmul + up <= 3
+                and self.sew + up <= 3 + min(self.lmul + up, 0)
+            ):
                 self.sew, self.lmul = self.sew + up, self.lmul + up
                 return [encode("vsetvli", 0, 0) | vtype(self.sew, self.lmul, rng.randrange(4)) << 20]
         sew = rng.randrange(4)

@@ -1,4 +1,5 @@
-// Vector bit manipulation (Zvbb, Zvkb) and carryless multiplication (Zvbc): Vector Cryptography 1.0, chapter 3.
+// Vector bit manipulation (Zvbb, Zvkb) and carryless multiplication (Zvbc): Vector Cryptography 1.0,
+// chapter 3.
 #include <bit>
 
 #include "riscv/vector/integer_loops.h"
@@ -18,12 +19,12 @@ constexpr T reverse_bytes(T x) {
     return static_cast<T>(__builtin_bswap64(x) >> (64 - width_of<T>));
 }
 
-#define WIRT_UNARY(Name, expression)              \
-    struct Name {                                 \
-        template <typename T>                     \
-        static constexpr T apply(T a) {           \
-            return static_cast<T>(expression);    \
-        }                                         \
+#define WIRT_UNARY(Name, expression)           \
+    struct Name {                              \
+        template <typename T>                  \
+        static constexpr T apply(T a) {        \
+            return static_cast<T>(expression); \
+        }                                      \
     };
 WIRT_UNARY(ReverseBitsInBytes, reverse_in_bytes(a))
 WIRT_UNARY(ReverseBytes, reverse_bytes<T>(a))

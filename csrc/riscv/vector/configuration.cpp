@@ -52,7 +52,7 @@ constexpr Function functions[] = {
 namespace wirt::riscv {
 
 bool Hart::execute_vector(const Insn& insn) {
-    if ((mstatus_ & mstatus::vs) == 0) {
+    if (vector_state_ == 0) {
         illegal_instruction();
         return false;
     }
@@ -62,7 +62,7 @@ bool Hart::execute_vector(const Insn& insn) {
         illegal_instruction();
         return false;
     }
-    mstatus_ |= mstatus::vs | mstatus::sd;
+    mark_vector_dirty();
     // An access that traps in the middle has left its place.
     if (result == vector::Result::fault) return false;
     vector_->vstart = 0;

@@ -10,8 +10,9 @@ enum Sign { as_unsigned, as_signed };
 enum Width { same, wider, narrower };
 
 template <unsigned bytes>
-using Bits = std::conditional_t<bytes == 1, u8,
-                                std::conditional_t<bytes == 2, u16, std::conditional_t<bytes == 4, u32, u64>>>;
+using Bits =
+    std::conditional_t<bytes == 1, u8,
+                       std::conditional_t<bytes == 2, u16, std::conditional_t<bytes == 4, u32, u64>>>;
 
 template <Width width>
 bool shaped(const Op& op) {
@@ -128,7 +129,8 @@ u32 to_narrower(u64 value, fp::Rounding rm, u8& flags) {
     return fp::f64_to_f32(value, rm, flags);
 }
 
-// To odd: cut off, and where something was lost the last bit set (13.19). What overflows is the largest number.
+// To odd: cut off, and where something was lost the last bit set (13.19). What overflows is the largest
+// number.
 template <bool to_odd>
 Result float_to_narrower(Op& op) {
     if (!op.narrowing<vf>() || !float_usable(op) || !between_formats(op)) return Result::illegal;

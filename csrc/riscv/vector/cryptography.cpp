@@ -1,5 +1,5 @@
-// AES (Zvkned), SHA-2 (Zvknha, Zvknhb) and GHASH (Zvkg): Vector Cryptography 1.0, chapter 3; FIPS 197, FIPS 180-4
-// and NIST SP 800-38D for what they compute.
+// AES (Zvkned), SHA-2 (Zvknha, Zvknhb) and GHASH (Zvkg): Vector Cryptography 1.0, chapter 3; FIPS 197, FIPS
+// 180-4 and NIST SP 800-38D for what they compute.
 //
 // They work on element groups of four elements: vl is a multiple of four. None of them is masked.
 // Their time depends on the data: tables and branches. What Zvkt promises, this host's software cannot keep
@@ -171,11 +171,14 @@ Result aes_key_forward(Op& op) {
 template <typename T>
 struct Sha {
     static constexpr bool wide = sizeof(T) == 8;
-    static T rotations(T x, int a, int b, int c) { return std::rotr(x, a) ^ std::rotr(x, b) ^ std::rotr(x, c); }
+    static T rotations(T x, int a, int b, int c) {
+        return std::rotr(x, a) ^ std::rotr(x, b) ^ std::rotr(x, c);
+    }
     static T sum0(T x) { return wide ? rotations(x, 28, 34, 39) : rotations(x, 2, 13, 22); }
     static T sum1(T x) { return wide ? rotations(x, 14, 18, 41) : rotations(x, 6, 11, 25); }
     static T sigma0(T x) {
-        return wide ? std::rotr(x, 1) ^ std::rotr(x, 8) ^ x >> 7 : std::rotr(x, 7) ^ std::rotr(x, 18) ^ x >> 3;
+        return wide ? std::rotr(x, 1) ^ std::rotr(x, 8) ^ x >> 7
+                    : std::rotr(x, 7) ^ std::rotr(x, 18) ^ x >> 3;
     }
     static T sigma1(T x) {
         return wide ? std::rotr(x, 19) ^ std::rotr(x, 61) ^ x >> 6
@@ -203,9 +206,9 @@ Result sha2_schedule(Op& op) {
     if (!sha2_ready(op)) return Result::illegal;
     by_sha_width(op.unit.sew(), [&]<typename T>() {
         for (u64 i = 0; i < op.unit.vl; i += 4) {
-            T* const w = op.group<T>(op.vd()) + i;           // W0..W3
-            const T* const x = op.group<T>(op.vs2()) + i;    // W4, W9, W10, W11
-            const T* const y = op.group<T>(op.vs1()) + i;    // W12, (W13), W14, W15
+            T* const w = op.group<T>(op.vd()) + i;         // W0..W3
+            const T* const x = op.group<T>(op.vs2()) + i;  // W4, W9, W10, W11
+            const T* const y = op.group<T>(op.vs1()) + i;  // W12, (W13), W14, W15
             const T w16 = Sha<T>::sigma1(y[2]) + x[1] + Sha<T>::sigma0(w[1]) + w[0];
             const T w17 = Sha<T>::sigma1(y[3]) + x[2] + Sha<T>::sigma0(w[2]) + w[1];
             const T w18 = Sha<T>::sigma1(w16) + x[3] + Sha<T>::sigma0(w[3]) + w[2];

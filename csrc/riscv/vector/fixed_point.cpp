@@ -1,4 +1,5 @@
-// Vector fixed-point arithmetic (V 1.0, chapter 12): saturation, which is noted in vxsat, and rounding by vxrm.
+// Vector fixed-point arithmetic (V 1.0, chapter 12): saturation, which is noted in vxsat, and rounding by
+// vxrm.
 #include <limits>
 
 #include "riscv/vector/integer_operations.h"
@@ -8,7 +9,8 @@ namespace wirt::riscv::vector {
 
 namespace {
 
-// value / 2^shift, rounded as vxrm says (3.8): to nearest with ties up, to nearest with ties to even, down, or to odd.
+// value / 2^shift, rounded as vxrm says (3.8): to nearest with ties up, to nearest with ties to even, down,
+// or to odd.
 template <typename V>
 V rounded_shift(V value, unsigned shift, u8 vxrm) {
     if (shift == 0) return value;
@@ -57,7 +59,10 @@ struct Rounding {
             return static_cast<T>(expression);                \
         }                                                     \
     };
-#define SIGNED(value) V{static_cast<S>(value)}
+#define SIGNED(value)         \
+    V {                       \
+        static_cast<S>(value) \
+    }
 WIRT_FIXED(SatAddU, r.clip<T>(V{a} + V{b}))
 WIRT_FIXED(SatAdd, r.clip<S>(SIGNED(a) + SIGNED(b)))
 WIRT_FIXED(SatSubU, r.clip<T>(V{a} - V{b}))
@@ -67,8 +72,8 @@ WIRT_FIXED(AvgAdd, rounded_shift<V>(SIGNED(a) + SIGNED(b), 1, r.vxrm))
 WIRT_FIXED(AvgSubU, rounded_shift<V>(V{a} - V{b}, 1, r.vxrm))
 WIRT_FIXED(AvgSub, rounded_shift<V>(SIGNED(a) - SIGNED(b), 1, r.vxrm))
 WIRT_FIXED(FractionalMul, r.clip<S>(rounded_shift<V>(SIGNED(a) * SIGNED(b), width_of<T> - 1, r.vxrm)))
-WIRT_FIXED(ScalingShift, rounded_shift<T>(a, b & (width_of<T> - 1), r.vxrm))
-WIRT_FIXED(ScalingShiftSigned, rounded_shift<V>(SIGNED(a), b & (width_of<T> - 1), r.vxrm))
+WIRT_FIXED(ScalingShift, rounded_shift<T>(a, b&(width_of<T> - 1), r.vxrm))
+WIRT_FIXED(ScalingShiftSigned, rounded_shift<V>(SIGNED(a), b&(width_of<T> - 1), r.vxrm))
 #undef SIGNED
 #undef WIRT_FIXED
 
@@ -80,9 +85,8 @@ Result binary_fixed(Op& op) {
         T* const d = op.group<T>(op.vd());
         const T *const a = op.group<T>(op.vs2()), *const b = op.group<T>(op.vs1());
         const T scalar = static_cast<T>(form == vv ? 0 : op.scalar<form>());
-        op.each([&](u64 i) {
-            d[i] = Operation::template apply<T>(a[i], form == vv ? b[i] : scalar, rounding);
-        });
+        op.each(
+            [&](u64 i) { d[i] = Operation::template apply<T>(a[i], form == vv ? b[i] : scalar, rounding); });
     });
     op.unit.vxsat |= rounding.saturated;
     return Result::done;

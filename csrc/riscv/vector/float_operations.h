@@ -8,8 +8,7 @@ namespace wirt::riscv::vector {
 
 // The rounding mode of an instruction, and the flags that its elements raise.
 struct Arithmetic {
-    explicit Arithmetic(const Op& op)
-        : rm(static_cast<fp::Rounding>(op.frm())), fast(op.float_fast()) {}
+    explicit Arithmetic(const Op& op) : rm(static_cast<fp::Rounding>(op.frm())), fast(op.float_fast()) {}
     const fp::Rounding rm;
     const bool fast;  // see the fast paths of softfloat.h
     u8 flags = 0;
@@ -61,16 +60,16 @@ constexpr B negated(B value) {
 }
 
 // The host's arithmetic where it is exactly this one's; there is none of binary16.
-#define WIRT_FLOAT_ARITHMETIC(Name, function, x, y)                            \
-    struct Name {                                                              \
-        template <typename B>                                                  \
-        static B apply(B a, B b, Arithmetic& m) {                              \
-            static_cast<void>(a), static_cast<void>(b);                        \
-            if constexpr (sizeof(B) > 2) {                                     \
-                if (m.fast) return fp::fast_##function(x, y, m.flags);         \
-            }                                                                  \
-            return fp::function(x, y, m.rm, m.flags);                          \
-        }                                                                      \
+#define WIRT_FLOAT_ARITHMETIC(Name, function, x, y)                    \
+    struct Name {                                                      \
+        template <typename B>                                          \
+        static B apply(B a, B b, Arithmetic& m) {                      \
+            static_cast<void>(a), static_cast<void>(b);                \
+            if constexpr (sizeof(B) > 2) {                             \
+                if (m.fast) return fp::fast_##function(x, y, m.flags); \
+            }                                                          \
+            return fp::function(x, y, m.rm, m.flags);                  \
+        }                                                              \
     };
 WIRT_FLOAT_ARITHMETIC(FAdd, add, a, b)
 WIRT_FLOAT_ARITHMETIC(FSub, sub, a, b)
@@ -88,13 +87,13 @@ B multiply_add(B a, B b, B c, Arithmetic& m) {
     return fp::fma(a, b, c, m.rm, m.flags);
 }
 
-#define WIRT_FLOAT(Name, expression)                                  \
-    struct Name {                                                     \
-        template <typename B>                                         \
-        static B apply(B a, B b, [[maybe_unused]] Arithmetic& m) {    \
-            constexpr B sign [[maybe_unused]] = fp::Format<B>::sign;  \
-            return static_cast<B>(expression);                        \
-        }                                                             \
+#define WIRT_FLOAT(Name, expression)                                 \
+    struct Name {                                                    \
+        template <typename B>                                        \
+        static B apply(B a, B b, [[maybe_unused]] Arithmetic& m) {   \
+            constexpr B sign [[maybe_unused]] = fp::Format<B>::sign; \
+            return static_cast<B>(expression);                       \
+        }                                                            \
     };
 WIRT_FLOAT(FMin, fp::min(a, b, m.flags))
 WIRT_FLOAT(FMax, fp::max(a, b, m.flags))
@@ -110,12 +109,12 @@ WIRT_FLOAT(FGreaterEqual, fp::le(b, a, m.flags))
 #undef WIRT_FLOAT
 
 // vd = ±(x * y) ± z, of which vd is one.
-#define WIRT_FLOAT_ACCUMULATION(Name, x, y, z)               \
-    struct Name {                                            \
-        template <typename B>                                \
-        static B apply(B d, B a, B b, Arithmetic& m) {       \
-            return multiply_add<B>(x, y, z, m);              \
-        }                                                    \
+#define WIRT_FLOAT_ACCUMULATION(Name, x, y, z)         \
+    struct Name {                                      \
+        template <typename B>                          \
+        static B apply(B d, B a, B b, Arithmetic& m) { \
+            return multiply_add<B>(x, y, z, m);        \
+        }                                              \
     };
 WIRT_FLOAT_ACCUMULATION(FMacc, b, a, d)
 WIRT_FLOAT_ACCUMULATION(FNmacc, negated(b), a, negated(d))

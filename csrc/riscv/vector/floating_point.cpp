@@ -47,7 +47,8 @@ Result float_widen(Op& op) {
         const B *const a = op.group<B>(op.vs2()), *const b = op.group<B>(op.vs1());
         const B scalar = form == vv ? B{0} : op.float_rs1<B>();
         op.each([&](u64 i) {
-            d[i] = Operation::template apply<W>(to_wider(a[i], m), to_wider(form == vv ? b[i] : scalar, m), m);
+            d[i] =
+                Operation::template apply<W>(to_wider(a[i], m), to_wider(form == vv ? b[i] : scalar, m), m);
         });
     });
     op.accrue(m.flags);
@@ -160,7 +161,8 @@ const std::array<u8, 128>& reciprocal_table() {
 const std::array<u8, 128>& root_table() {
     static const auto table = estimates([](unsigned i) {
         const double scale = i < 64 ? 2 : 1;
-        return std::pair{std::sqrt(scale * (1 + i % 64 / 64.0)), std::sqrt(scale * (1 + (i % 64 + 1) / 64.0))};
+        return std::pair{std::sqrt(scale * (1 + i % 64 / 64.0)),
+                         std::sqrt(scale * (1 + (i % 64 + 1) / 64.0))};
     });
     return table;
 }
@@ -173,7 +175,8 @@ struct Split {
         : exponent(static_cast<int>(magnitude >> F::fraction_bits)),
           fraction(static_cast<B>(magnitude & F::fraction_mask)) {
         if (exponent != 0) return;
-        const int shift = std::countl_zero(fraction) - (8 * static_cast<int>(sizeof(B)) - 1 - F::fraction_bits);
+        const int shift =
+            std::countl_zero(fraction) - (8 * static_cast<int>(sizeof(B)) - 1 - F::fraction_bits);
         exponent = 1 - shift;
         fraction = static_cast<B>(fraction << shift) & F::fraction_mask;
     }
@@ -232,7 +235,8 @@ struct FReciprocalRoot7 {
         }
         if (a == F::infinity) return 0;
         const Split<B> x(a);
-        const unsigned index = (x.exponent & 1) << 6 | static_cast<unsigned>(x.fraction >> (F::fraction_bits - 6));
+        const unsigned index =
+            (x.exponent & 1) << 6 | static_cast<unsigned>(x.fraction >> (F::fraction_bits - 6));
         const B fraction = static_cast<B>(B{root_table()[index]} << (F::fraction_bits - 7));
         const int exponent = (3 * F::bias - 1 - x.exponent) >> 1;
         return static_cast<B>(static_cast<B>(exponent) << F::fraction_bits | fraction);

@@ -1,5 +1,5 @@
-// Loops of integer instructions that several tables share. A scalar operand is a function argument, so that the
-// forms with a register and with an immediate are one piece of code.
+// Loops of integer instructions that several tables share. A scalar operand is a function argument, so that
+// the forms with a register and with an immediate are one piece of code.
 #pragma once
 
 #include "riscv/vector/integer_operations.h"

@@ -9,13 +9,13 @@
 
 namespace wirt::riscv::vector {
 
-#define WIRT_OPERATION(Name, expression)              \
-    struct Name {                                     \
-        template <typename T>                         \
-        static constexpr T apply(T a, T b) {          \
+#define WIRT_OPERATION(Name, expression)                      \
+    struct Name {                                             \
+        template <typename T>                                 \
+        static constexpr T apply(T a, T b) {                  \
             using S [[maybe_unused]] = std::make_signed_t<T>; \
-            return static_cast<T>(expression);        \
-        }                                             \
+            return static_cast<T>(expression);                \
+        }                                                     \
     };
 
 template <typename T>
@@ -25,8 +25,8 @@ inline constexpr unsigned width_of = 8 * sizeof(T);
 template <typename T>
 using Exact = std::conditional_t<sizeof(T) == 8, i128, i64>;
 
-// The upper half of a product of twice the width. A negative operand is 2^width less than its pattern says. Written
-// with signed products GCC 12 vectorises it as an unsigned one (-O3, 16 bits, its mulhs pattern).
+// The upper half of a product of twice the width. A negative operand is 2^width less than its pattern says.
+// Written with signed products GCC 12 vectorises it as an unsigned one (-O3, 16 bits, its mulhs pattern).
 template <typename T, bool a_signed, bool b_signed>
 constexpr T multiply_high(T a, T b) {
     using U = std::conditional_t<sizeof(T) == 8, u128, u64>;
@@ -67,8 +67,8 @@ WIRT_OPERATION(AndNot, a & ~b)
 WIRT_OPERATION(ShiftLeft, a << (b & (width_of<T> - 1)))
 WIRT_OPERATION(ShiftRight, a >> (b & (width_of<T> - 1)))
 WIRT_OPERATION(ShiftRightSigned, static_cast<S>(a) >> (b & (width_of<T> - 1)))
-WIRT_OPERATION(RotateLeft, std::rotl(a, static_cast<int>(b & (width_of<T> - 1))))
-WIRT_OPERATION(RotateRight, std::rotr(a, static_cast<int>(b & (width_of<T> - 1))))
+WIRT_OPERATION(RotateLeft, std::rotl(a, static_cast<int>(b&(width_of<T> - 1))))
+WIRT_OPERATION(RotateRight, std::rotr(a, static_cast<int>(b&(width_of<T> - 1))))
 // 1u: a product of two u16 would else be one of two ints, and overflow.
 WIRT_OPERATION(Mul, 1u * a * b)
 WIRT_OPERATION(MulHighU, (multiply_high<T, false, false>(a, b)))
@@ -113,12 +113,12 @@ using WideMulUS = Widening<Mul, true, false>;
 using WideShiftLeft = Widening<ShiftLeft, false, false>;
 
 // vd is an operand: `d`.
-#define WIRT_ACCUMULATION(Name, expression)         \
-    struct Name {                                   \
-        template <typename T>                       \
-        static constexpr T apply(T d, T a, T b) {   \
-            return static_cast<T>(expression);      \
-        }                                           \
+#define WIRT_ACCUMULATION(Name, expression)       \
+    struct Name {                                 \
+        template <typename T>                     \
+        static constexpr T apply(T d, T a, T b) { \
+            return static_cast<T>(expression);    \
+        }                                         \
     };
 WIRT_ACCUMULATION(MulAcc, 1u * a * b + d)
 WIRT_ACCUMULATION(NegMulSac, d - 1u * a * b)

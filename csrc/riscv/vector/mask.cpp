@@ -8,12 +8,12 @@ namespace wirt::riscv::vector {
 
 namespace {
 
-#define WIRT_MASK(Name, expression)                       \
-    struct Name {                                         \
+#define WIRT_MASK(Name, expression)                                                     \
+    struct Name {                                                                       \
         static u8 apply(unsigned a, unsigned b) { return static_cast<u8>(expression); } \
     };
 WIRT_MASK(MaskAnd, a& b)
-WIRT_MASK(MaskNand, ~(a & b))
+WIRT_MASK(MaskNand, ~(a& b))
 WIRT_MASK(MaskAndNot, a & ~b)
 WIRT_MASK(MaskXor, a ^ b)
 WIRT_MASK(MaskOr, a | b)
@@ -56,7 +56,8 @@ Result count_population(Op& op) {
 // The index of the first active element that is set; -1 where there is none.
 u64 first_set(const Op& op) {
     for (u64 byte = 0; 8 * byte < op.unit.vl; ++byte) {
-        if (const unsigned value = active_bits(op, byte); value != 0) return 8 * byte + std::countr_zero(value);
+        if (const unsigned value = active_bits(op, byte); value != 0)
+            return 8 * byte + std::countr_zero(value);
     }
     return ~u64{0};
 }

@@ -2,7 +2,8 @@
 //
 // Untrusted input: addresses, strides and indices, which may lead anywhere. What the TLB holds is copied by
 // pages, or by elements; everything else goes element by element through the hart's slow path. vstart names
-// the element before each access that may trap or that a device answers: the instruction can go on from there.
+// the element before each access that may trap or that a device answers: the instruction can go on from
+// there.
 #include <algorithm>
 #include <bit>
 #include <optional>
@@ -150,10 +151,9 @@ std::optional<Fields> indexed_fields(const Op& op, bool loads) {
         // A segment's destination must not lie over the indices at all (7.8.3); another one as for any
         // instruction with two widths (5.2).
         const unsigned index_width = sizeof(Index), width = 1u << op.unit.sew();
-        if (nf > 1 ? Op::overlap(vd, lmul, op.vs2(), emul)
-            : index_width > width
-                ? vd != op.vs2() && Op::overlap(vd, lmul, op.vs2(), emul)
-                : index_width < width && Op::overlaps_wider(vd, lmul, op.vs2(), emul)) {
+        if (nf > 1                ? Op::overlap(vd, lmul, op.vs2(), emul)
+            : index_width > width ? vd != op.vs2() && Op::overlap(vd, lmul, op.vs2(), emul)
+                                  : index_width < width && Op::overlaps_wider(vd, lmul, op.vs2(), emul)) {
             return std::nullopt;
         }
     }

@@ -65,15 +65,15 @@ struct Op {
     }
     void set_float_rd(u64 boxed) {
         hart.f_[vd()] = boxed;
-        hart.mstatus_ |= mstatus::fs | mstatus::sd;
+        hart.mark_float_dirty();
     }
-    bool float_enabled() const { return (hart.mstatus_ & mstatus::fs) != 0; }
+    bool float_enabled() const { return hart.float_state_ != 0; }
     u8 frm() const { return hart.frm_; }
     bool float_fast() const { return hart.float_fast_; }
     void accrue(u8 flags) {
         if (flags == 0) return;
         hart.fflags_ |= flags;
-        hart.mstatus_ |= mstatus::fs | mstatus::sd;
+        hart.mark_float_dirty();
         hart.update_float_mode();
     }
 
@@ -103,7 +103,8 @@ struct Op {
     static constexpr bool overlap(unsigned a, int a_emul, unsigned b, int b_emul) {
         return a < b + registers(b_emul) && b < a + registers(a_emul);
     }
-    // A wider destination `a` may lie over source `b` where b is its highest part and at least a register (5.2).
+    // A wider destination `a` may lie over source `b` where b is its highest part and at least a register
+    // (5.2).
     static constexpr bool overlaps_wider(unsigned a, int a_emul, unsigned b, int b_emul) {
         if (!overlap(a, a_emul, b, b_emul)) return false;
         return b_emul < 0 || b + registers(b_emul) != a + registers(a_emul) || a >= b;
@@ -151,8 +152,7 @@ struct Op {
         const int lmul = unit.lmul();
         if (!ready() || !aligned(vs2(), lmul)) return false;
         if (vd() != vs2() && overlap(vd(), 0, vs2(), lmul)) return false;
-        return form != vv ||
-               (aligned(vs1(), lmul) && (vd() == vs1() || !overlap(vd(), 0, vs1(), lmul)));
+        return form != vv || (aligned(vs1(), lmul) && (vd() == vs1() || !overlap(vd(), 0, vs1(), lmul)));
     }
 
     // --- loops ---
@@ -269,4 +269,6 @@ using Function = Result (*)(Op&);
 
 // In the file that has the semantics of a table: `VINSN` makes each line a function.
 #define WIRT_VECTOR_FUNCTION(id, name, mask, match, format, ...) \
-    Result execute_##id(Op& op) { return __VA_ARGS__(op); }
+    Result execute_##id(Op& op) {                                \
+        return __VA_ARGS__(op);                                  \
+    }

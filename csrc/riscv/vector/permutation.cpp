@@ -114,8 +114,7 @@ Result gather(Op& op) {
 Result gather_indexed_by_16(Op& op) {
     if (!op.same_width<vx>() || op.vd() == op.vs2()) return Result::illegal;
     const int lmul = op.unit.lmul(), emul = 1 - static_cast<int>(op.unit.sew()) + lmul;
-    if (emul < -3 || emul > 3 || !Op::aligned(op.vs1(), emul) ||
-        Op::overlap(op.vd(), lmul, op.vs1(), emul)) {
+    if (emul < -3 || emul > 3 || !Op::aligned(op.vs1(), emul) || Op::overlap(op.vd(), lmul, op.vs1(), emul)) {
         return Result::illegal;
     }
     const u64 vlmax = op.unit.vlmax();

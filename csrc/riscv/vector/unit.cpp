@@ -1,4 +1,5 @@
-// Untrusted input: what a saved state says of vl, vtype, vstart and vxrm. Loops run to vl, so it is bounded here.
+// Untrusted input: what a saved state says of vl, vtype, vstart and vxrm. Loops run to vl, so it is bounded
+// here.
 #include "riscv/vector/unit.h"
 
 #include <algorithm>
