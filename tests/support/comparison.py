@@ -85,15 +85,18 @@ def compare(program: Program, tally: Tally | None = None, *, trace: bool = True)
     """Raises Mismatch unless both simulators agree on the program.
 
     The program runs in one go, and the memory that it leaves is compared. With `trace`, every instruction is also
-    executed alone, and the registers that the oracle says it wrote are compared one by one.
+    executed alone, and the registers that the oracle says it wrote are compared one by one. Without it a tally is of
+    what the oracle executed.
     """
     with tempfile.TemporaryDirectory() as folder:
         elf = Path(folder) / "program.elf"
         elf.write_bytes(program.elf)
-        log = Path(folder) / "commits" if trace else None
+        log = Path(folder) / "commits" if trace or tally is not None else None
         expected = spike.run(elf, log=log, isa=oracle_isa(program))
-        if log is not None:
+        if log is not None and trace:
             _follow(program, log, tally)
+        elif log is not None and tally is not None:
+            _count(log, tally)
     begin, end = program.signature
     with machine(program) as vm:
         run_to(vm, program.end)
@@ -104,6 +107,19 @@ def compare(program: Program, tally: Tally | None = None, *, trace: bool = True)
             raise Mismatch(f"{program.name}: memory at {begin + i:#x}: Wirt {ours}, Spike {theirs}")
     if tally is not None:
         tally.programs += 1
+
+
+def _count(log: Path, tally: Tally) -> None:
+    identify = _Identifier()
+    counts: collections.Counter[str] = collections.Counter()
+    # The log also has a vector access that trapped in the middle: the handler comes next.
+    for commit, after in itertools.pairwise(spike.parse_commits(log)):
+        name = identify(commit.raw)
+        if not name.startswith("v") or after.pc == commit.pc + 4:
+            counts[name] += 1
+    counts.pop("?", None)
+    tally.instructions += counts.total()
+    tally.by_name += counts
 
 
 def _follow(program: Program, log: Path, tally: Tally | None) -> None:

@@ -62,7 +62,7 @@ class VectorGenerator(Generator):
         self.rows = [row for row in isa.instructions() if row.extension in EXTENSIONS]
         # All of loads and stores together as often as the rest, or nearly.
         self.weights = [
-            0.25 if row.format in ("VL", "VLS", "VLX") else 2 if row.extension.startswith("zvk") else 1
+            0.3 if row.format in ("VL", "VLS", "VLX") else 2 if row.extension.startswith("zvk") else 1
             for row in self.rows
         ]
         self.sew, self.lmul, self.known = 0, 0, False
@@ -144,6 +144,27 @@ class VectorGenerator(Generator):
         sew = rng.choice(sews)
         return self.configure(sew, rng.choice([i for i in range(-3, 3 if half else 4) if sew <= 3 + min(i, 0)]))
 
+    def suit_memory(self, row: _core.InstructionInfo) -> list[int]:
+        """A vtype with which the groups of all fields, and of indices, are there."""
+        rng, name = self.rng, row.name
+        fields = int(name[name.index("seg") + 3]) if "seg" in name else 1
+        width = self.width_of(name)
+        most = (8 // fields).bit_length() - 1
+        fitting = [
+            (sew, lmul)
+            for sew in range(4)
+            for lmul in range(-3, 4)
+            if sew <= 3 + min(lmul, 0)
+            and -3 <= width - sew + lmul <= (3 if row.format == "VLX" else most)
+            and (row.format != "VLX" or lmul <= most)
+        ]
+        return self.configure(*rng.choice(fitting))
+
+    @staticmethod
+    def width_of(name: str) -> int:
+        """The logarithm of the bytes of an element, or of an index."""
+        return {"8": 0, "6": 1, "2": 2, "4": 3}.get(name.removesuffix(".v").removesuffix("ff")[-1], 0)
+
     def vector(self) -> list[int]:
         """One instruction of the tables."""
         rng = self.rng
@@ -151,10 +172,11 @@ class VectorGenerator(Generator):
         kind, name = row.format, row.name
         if kind.startswith("VSET"):
             return self.any_configuration()
-        code = self.suit(row) if rng.random() < 0.3 or (kind == "VLX" and not self.known) else []
         raw = row.match | rng.getrandbits(32) & ~row.mask
         if kind in ("VL", "VLS", "VLX"):
+            code = self.suit_memory(row) if rng.random() < 0.6 or (kind == "VLX" and not self.known) else []
             return [*code, *self.memory(row, raw)]
+        code = self.suit(row) if rng.random() < 0.3 else []
         wide = name.startswith(("vw", "vfw")) and ".vs" not in name
         narrow = name.startswith(("vn", "vfn"))
         second = 1 if ".w" in name or narrow else -1 if ".vf2" in name else 0
@@ -179,8 +201,8 @@ class VectorGenerator(Generator):
         rng, name = self.rng, row.name
         pointer = self.scratch()
         base = rng.choice((*self.bases, *self.bases, self.edge))
-        # Of a misaligned store across the end of memory the oracle does the part that is possible.
-        aligned = base == self.edge and self.satp == "bare" and name.startswith("vs")
+        # Of a misaligned store across the edge the oracle does the part that is possible, and here nothing is done.
+        aligned = base == self.edge and name.startswith("vs")
         if aligned and row.format == "VLX":
             base = self.bases[0]
         # Below the edge, so that an access goes beyond it after a while.
@@ -196,7 +218,7 @@ class VectorGenerator(Generator):
             fields[20] = stride
         elif row.format == "VLX":
             # The indices come from a table of their width.
-            width = {"8": 0, "6": 1, "2": 2, "4": 3}[name.removesuffix(".v")[-1]]
+            width = self.width_of(name)
             emul = width - self.sew + self.lmul
             count = 1 << max(0, min(3, emul))
             fields[20] = rng.randrange(32) // count * count
