@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "riscv/hart.h"
 #include "riscv/isa.h"
+#include "riscv/vector/unit.h"
 
 namespace wirt::riscv {
 
@@ -25,12 +26,11 @@ constexpr u64 guest_exceptions = u64{1} << exc_ecall_vs | u64{1} << exc_fetch_gu
                                  u64{1} << exc_store_guest_page;
 
 constexpr u64 mstatus_fields = mstatus::sie | mstatus::mie | mstatus::spie | mstatus::mpie | mstatus::spp |
-                               mstatus::mpp | mstatus::fs | mstatus::mprv | mstatus::sum | mstatus::mxr |
-                               mstatus::tvm | mstatus::tw | mstatus::tsr;
+                               mstatus::mpp | mstatus::fs | mstatus::vs | mstatus::mprv | mstatus::sum |
+                               mstatus::mxr | mstatus::tvm | mstatus::tw | mstatus::tsr;
 constexpr u64 sstatus_writable =
-    mstatus::sie | mstatus::spie | mstatus::spp | mstatus::fs | mstatus::sum | mstatus::mxr;
-constexpr u64 sstatus_visible =
-    sstatus_writable | mstatus::ube | mstatus::vs | mstatus::xs | mstatus::uxl | mstatus::sd;
+    mstatus::sie | mstatus::spie | mstatus::spp | mstatus::fs | mstatus::vs | mstatus::sum | mstatus::mxr;
+constexpr u64 sstatus_visible = sstatus_writable | mstatus::ube | mstatus::xs | mstatus::uxl | mstatus::sd;
 
 constexpr u64 pmp_address_mask = (u64{1} << 54) - 1;
 constexpr u8 pmpcfg_writable = 0x9f;
@@ -57,6 +57,13 @@ std::vector<CsrInfo> build_csrs() {
         {csr_fflags, "fflags"},
         {csr_frm, "frm"},
         {csr_fcsr, "fcsr"},
+        {csr_vstart, "vstart"},
+        {csr_vxsat, "vxsat"},
+        {csr_vxrm, "vxrm"},
+        {csr_vcsr, "vcsr"},
+        {csr_vl, "vl"},
+        {csr_vtype, "vtype"},
+        {csr_vlenb, "vlenb"},
         {csr_sstatus, "sstatus"},
         {csr_sie, "sie"},
         {csr_stvec, "stvec"},
@@ -188,13 +195,14 @@ u64 Hart::write_envcfg(u64 old, u64 value, u64 writable) {
     return value & writable;
 }
 
-void Hart::update_float_state() {
-    u64 state = (mstatus_ & mstatus::fs) >> mstatus::fs_shift;
-    if (virtual_) {
-        const u64 guest = (h_.vsstatus & mstatus::fs) >> mstatus::fs_shift;
-        state = state == 0 || guest == 0 ? 0 : std::min(state, guest);
-    }
-    float_state_ = static_cast<u8>(state);
+void Hart::update_unit_states() {
+    const auto state = [this](u64 field, unsigned shift) {
+        const u64 own = (mstatus_ & field) >> shift;
+        const u64 guest = virtual_ ? (h_.vsstatus & field) >> shift : own;
+        return static_cast<u8>(std::min(own, guest));
+    };
+    float_state_ = state(mstatus::fs, mstatus::fs_shift);
+    vector_state_ = state(mstatus::vs, mstatus::vs_shift);
 }
 
 // "When V=1, modifying the floating-point state causes both fields to be set to Dirty."
@@ -202,6 +210,12 @@ void Hart::mark_float_dirty() {
     mstatus_ |= mstatus::fs | mstatus::sd;
     if (virtual_) h_.vsstatus |= mstatus::fs | mstatus::sd;
     float_state_ = 3;
+}
+
+void Hart::mark_vector_dirty() {
+    mstatus_ |= mstatus::vs | mstatus::sd;
+    if (virtual_) h_.vsstatus |= mstatus::vs | mstatus::sd;
+    vector_state_ = 3;
 }
 
 void Hart::update_float_mode() {
@@ -217,6 +231,7 @@ u64 Hart::misa() const {
              std::pair{'f', isa_.has(Extension::f)},
              std::pair{'d', isa_.has(Extension::d)},
              std::pair{'c', isa_.has(Extension::c)},
+             std::pair{'v', isa_.has(Extension::v)},
              std::pair{'h', has_h_},
              std::pair{'b', isa_.has(Extension::zba) && isa_.has(Extension::zbb) && isa_.has(Extension::zbs)},
          }) {
@@ -227,7 +242,7 @@ u64 Hart::misa() const {
 
 u64 Hart::mstatus_writable() const {
     return (mstatus_fields | (has_h_ ? mstatus::mpv | mstatus::gva : 0)) &
-           ~(isa_.has(Extension::f) ? 0 : mstatus::fs);
+           ~(isa_.has(Extension::f) ? 0 : mstatus::fs) & ~(vector_ ? 0 : mstatus::vs);
 }
 
 u64 Hart::senvcfg_writable() const {
@@ -251,7 +266,7 @@ void Hart::write_mstatus(u64 value, u64 mask) {
     if ((next & mstatus::mpp) == u64{2} << mstatus::mpp_shift)
         next = (next & ~mstatus::mpp) | (mstatus_ & mstatus::mpp);
     next &= ~mstatus::sd;
-    if ((next & mstatus::fs) == mstatus::fs) next |= mstatus::sd;
+    if (mstatus::dirty(next)) next |= mstatus::sd;
     mstatus_ = next;
     select_translation();
 }
@@ -278,7 +293,7 @@ void Hart::require_legal_state() const {
     require_bits(frm_, 7, "frm");
     require_bits(mstatus_ ^ mstatus_fixed, mstatus_writable() | mstatus::sd, "mstatus");
     require((mstatus_ & mstatus::mpp) != u64{2} << mstatus::mpp_shift, "mstatus.MPP");
-    require(((mstatus_ & mstatus::sd) != 0) == ((mstatus_ & mstatus::fs) == mstatus::fs), "mstatus.SD");
+    require(((mstatus_ & mstatus::sd) != 0) == mstatus::dirty(mstatus_), "mstatus.SD");
     require_bits(mip_.load(), irqs, "mip");
     require_bits(mie_, irqs, "mie");
     require_bits(mideleg_, supervisor_irqs, "mideleg");
@@ -309,6 +324,14 @@ bool Hart::csr_accessible(u16 number, bool writes) const {
         case csr_frm:
         case csr_fcsr:
             return float_state_ != 0;
+        case csr_vstart:
+        case csr_vxsat:
+        case csr_vxrm:
+        case csr_vcsr:
+        case csr_vl:
+        case csr_vtype:
+        case csr_vlenb:
+            return vector_ && vector_state_ != 0;
         case csr_satp:
         case csr_hgatp:
             return !(privilege_ == Privilege::supervisor && (mstatus_ & mstatus::tvm) != 0);
@@ -349,6 +372,16 @@ bool Hart::csr_read(u16 number, u64& value) {
             return true;
         case csr_fcsr:
             value = static_cast<u64>(frm_) << 5 | fflags_;
+            return true;
+        case csr_vstart:
+        case csr_vxsat:
+        case csr_vxrm:
+        case csr_vcsr:
+        case csr_vl:
+        case csr_vtype:
+        case csr_vlenb:
+            if (!vector_) return false;
+            value = vector_->read_csr(number);
             return true;
         case csr_mcycle:
         case csr_cycle:
@@ -490,6 +523,14 @@ bool Hart::csr_write(u16 number, u64 value) {
             frm_ = (value >> 5) & 7;
             mark_float_dirty();
             update_float_mode();
+            return true;
+        case csr_vstart:
+        case csr_vxsat:
+        case csr_vxrm:
+        case csr_vcsr:
+            if (!vector_) return false;
+            vector_->write_csr(number, value);
+            mark_vector_dirty();
             return true;
 
         case csr_sstatus:

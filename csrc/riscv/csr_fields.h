@@ -65,7 +65,11 @@ inline constexpr u64 sie = 1u << 1, mie = 1u << 3, spie = 1u << 5, ube = 1u << 6
                      mprv = 1u << 17, sum = 1u << 18, mxr = 1u << 19, tvm = 1u << 20, tw = 1u << 21,
                      tsr = 1u << 22, uxl = u64{3} << 32, sxl = u64{3} << 34, gva = u64{1} << 38,
                      mpv = u64{1} << 39, sd = u64{1} << 63;
-inline constexpr unsigned mpp_shift = 11, fs_shift = 13;
+inline constexpr unsigned vs_shift = 9, mpp_shift = 11, fs_shift = 13;
+// SD sums up: the state of one of the units is Dirty.
+constexpr bool dirty(u64 value) {
+    return (value & fs) == fs || (value & vs) == vs;
+}
 }  // namespace mstatus
 
 namespace hstatus {
@@ -88,18 +92,27 @@ namespace pte {
 inline constexpr u64 v = 1, r = 2, w = 4, x = 8, u = 16, g = 32, a = 64, d = 128;
 }  // namespace pte
 
-// Priority numbers of the Advanced Interrupt Architecture go to 255 and beyond (an IMSIC's identities, to 2047);
-// these are what stands in for one.
+// Priority numbers of the Advanced Interrupt Architecture go to 255 and beyond (an IMSIC's identities, to
+// 2047); these are what stands in for one.
 namespace priority {
-inline constexpr u32 no_identity = 256;       // 5.4.1: an external interrupt that no controller signals
-inline constexpr u32 default_low = 0x1'0000;  // number 0 of an interrupt whose default is below the external one
-inline constexpr u32 none = ~u32{0};          // no interrupt at all
+inline constexpr u32 no_identity = 256;  // 5.4.1: an external interrupt that no controller signals
+inline constexpr u32 default_low =
+    0x1'0000;                         // number 0 of an interrupt whose default is below the external one
+inline constexpr u32 none = ~u32{0};  // no interrupt at all
 }  // namespace priority
 
 enum CsrNumber : u16 {
     csr_fflags = 0x001,
     csr_frm = 0x002,
     csr_fcsr = 0x003,
+    // V 1.0, chapter 3
+    csr_vstart = 0x008,
+    csr_vxsat = 0x009,
+    csr_vxrm = 0x00a,
+    csr_vcsr = 0x00f,
+    csr_vl = 0xc20,
+    csr_vtype = 0xc21,
+    csr_vlenb = 0xc22,
     csr_cycle = 0xc00,
     csr_time = 0xc01,
     csr_instret = 0xc02,

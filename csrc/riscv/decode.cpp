@@ -32,6 +32,10 @@ bool csr_stays_in_block(u16 number, bool writes) {
         case csr_mscratch:
         case csr_sepc:
         case csr_mepc:
+        case csr_vstart:
+        case csr_vxsat:
+        case csr_vxrm:
+        case csr_vcsr:
             return true;
         default:
             return false;
@@ -109,6 +113,14 @@ Decoded decode(u32 raw, unsigned length, u8 offset, const IsaConfig& isa, const 
             out.insn.imm = static_cast<i32>(bits(full, 27, 5) | bits(full, 12, 3) << 8);
             break;
         default:
+            // The interpreter's handler finds the function by the index of the instruction among those of
+            // vectors.
+            if (is_vector(entry.format)) {
+                const unsigned index = static_cast<u16>(op) - first_vector_opcode;
+                out.insn.rs1 = static_cast<u8>(index);
+                out.insn.rs2 = static_cast<u8>(index >> 8);
+                out.insn.imm = static_cast<i32>(full);
+            }
             break;
     }
     return out;

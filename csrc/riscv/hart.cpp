@@ -6,6 +6,7 @@
 
 #include "base/bits.h"
 #include "riscv/softfloat.h"
+#include "riscv/vector/unit.h"
 
 namespace wirt::riscv {
 
@@ -18,6 +19,7 @@ Hart::Hart(unsigned id, memory::AddressSpace& bus, HartEnvironment& environment,
       environment_(environment) {
     if (has_h_) delegated_always_ = vs_irqs;
     interpret(0, &handlers_);
+    if (isa_.has(Extension::v)) vector_ = std::make_unique<vector::Unit>(isa_);
     spaces_[0].valid = true;
     scratch_ = std::make_unique<u8[]>(sizeof(Block) + (BlockCache::max_slots + 1) * sizeof(Insn));
     reset(ram_.base(), Privilege::machine);
@@ -47,9 +49,14 @@ void Hart::reset(u64 pc, Privilege privilege) {
     std::fill(std::begin(pmpcfg_), std::end(pmpcfg_), 0);
     std::fill(std::begin(pmpaddr_), std::end(pmpaddr_), 0);
     reservation_ = ~u64{0};
+    if (vector_) vector_->reset();
     at_block_ = nullptr;
     flush_all();
     select_translation();
+}
+
+std::span<u8> Hart::v(unsigned index) {
+    return vector_ ? vector_->bytes(index) : std::span<u8>();
 }
 
 void Hart::set_privilege(Privilege privilege) {
@@ -313,6 +320,7 @@ void Hart::visit_registers(StateVisitor& v) {
     v.field("pmpcfg", pmpcfg_);
     v.field("pmpaddr", pmpaddr_);
     if (machine_file_ != nullptr) visit_aia_state(v);
+    if (vector_) vector_->visit_state(v, "hart" + std::to_string(id_) + ".vector");
 }
 
 }  // namespace wirt::riscv

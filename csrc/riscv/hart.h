@@ -2,8 +2,8 @@
 //
 // Implements RV64 with the extensions of extensions.def, of which each hart has those of its IsaConfig;
 // Sv39/48/57, M, S and U mode, 16 PMP entries (Unprivileged ISA 20240411, Privileged Architecture 1.13);
-// Smaia and Ssaia where it has an IMSIC (Advanced Interrupt Architecture 1.0); with the hypervisor extension VS
-// and VU mode.
+// Smaia and Ssaia where it has an IMSIC (Advanced Interrupt Architecture 1.0); with the hypervisor extension
+// VS and VU mode.
 //
 // A hart knows the physical address space and its environment, and no device. One host thread runs it at a
 // time. Others may call the members under "any thread".
@@ -20,6 +20,7 @@
 #include <atomic>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -33,6 +34,11 @@
 #include "riscv/tlb.h"
 
 namespace wirt::riscv {
+
+namespace vector {
+class Unit;
+struct Op;
+}  // namespace vector
 
 class Hart;
 struct WalkEntry;
@@ -130,6 +136,8 @@ class Hart {
     }
     u64 f(unsigned index) const { return f_[index]; }
     void set_f(unsigned index, u64 value) { f_[index] = value; }
+    // VLEN / 8 bytes; none without V.
+    std::span<u8> v(unsigned index);
     Privilege privilege() const { return privilege_; }
     // V: the mode is VS or VU.
     bool virtualized() const { return virtual_; }
@@ -171,6 +179,8 @@ class Hart {
     std::size_t block_cache_bytes() const { return blocks_.bytes(); }
 
   private:
+    friend struct vector::Op;  // a vector instruction
+
     enum Event : u32 {
         ev_interrupt = 1,
         ev_exit = 2,
@@ -285,12 +295,15 @@ class Hart {
     void write_mstatus(u64 value, u64 mask);
     u64 mip();
     void update_float_mode();
-    void update_float_state();
+    void update_unit_states();
     void mark_float_dirty();
+    void mark_vector_dirty();
     static u64 write_envcfg(u64 old, u64 value, u64 writable);
     void require_legal(bool legal, const char* what) const;
     void require_legal_state() const;
 
+    // vector/configuration.cpp
+    bool execute_vector(const Insn& insn);
     // hypervisor.cpp
     u64 effective_henvcfg() const;
     bool hypervisor_read(u16 number, u64& value);
@@ -367,7 +380,8 @@ class Hart {
     u8 fflags_ = 0;
     u8 frm_ = 0;
     bool float_fast_ = false;  // rounding to nearest and inexact already sticky: host arithmetic will do
-    u8 float_state_ = 0;       // mstatus.FS, in a guest the lesser of it and vsstatus.FS: 0 Off, 1, 3 Dirty
+    // mstatus.FS and VS, in a guest the lesser of them and those of vsstatus: 0 Off, 1, 2, 3 Dirty
+    u8 float_state_ = 0, vector_state_ = 0;
     Privilege privilege_ = Privilege::machine;
     bool virtual_ = false;  // V
     u64 mstatus_ = 0;
@@ -381,6 +395,8 @@ class Hart {
     u64 reservation_ = ~u64{0};  // physical address
     u64 reservation_value_ = 0;
     u64 exceptions_ = 0;
+
+    std::unique_ptr<vector::Unit> vector_;  // null without V
 
     // interrupts
     std::atomic<u64> mip_{0};  // software-writable bits, and the lines

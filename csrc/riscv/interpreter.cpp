@@ -309,7 +309,9 @@ RunResult Hart::interpret(u64 until, const void* const** table) {
     static const void* const handlers[handler_count] = {
 #define EXTENSION(name)
 #define INSN(id, ...) &&handle_##id,
+#define VINSN(id, ...) &&handle_vector,
 #include "riscv/isa/all.def"
+#undef VINSN
 #undef INSN
 #undef EXTENSION
         &&handle_illegal,
@@ -398,7 +400,7 @@ find : {
 }
 
 disturbed:
-    // A load or store ends no block: another slot follows it.
+    // A load, a store or a vector instruction ends no block: another slot follows it.
     ++insn;
     pc_ = PC;
     cycles_ = cycles - block->count + retired_before(block, insn);
@@ -446,12 +448,20 @@ handle_breakpoint:
     }
     NEXT;
 
+// Every vector instruction: what to do is a function of its own (riscv/vector).
+handle_vector:
+    SLOW_FALLIBLE(execute_vector(*insn));
+    if (UNLIKELY(events_.load(std::memory_order_relaxed) != 0)) goto disturbed;
+    NEXT;
+
 handle_end:
     GO(exit_of(insn).next, IMM);
 
 #define EXTENSION(name)
 #define INSN(id, name, mask, match, format, flags, ...) handle_##id : {__VA_ARGS__} NEXT;
+#define VINSN(id, ...)
 #include "riscv/isa/all.def"
+#undef VINSN
 #undef INSN
 #undef EXTENSION
 }

@@ -15,6 +15,12 @@ enum PseudoOp : u16 {
     handler_count,
 };
 
+// The tables of vector instructions lie together, and begin with this.
+inline constexpr unsigned first_vector_opcode = static_cast<u16>(Opcode::vsetvli);
+constexpr bool is_vector(Format format) {
+    return format >= Format::VSETVLI && format <= Format::FV2;
+}
+
 // In Insn::rs2 of a CSR instruction.
 enum CsrOperandBits : u8 { csr_writes = 1, csr_reads = 2, csr_ends = 4 };
 

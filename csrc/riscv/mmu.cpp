@@ -237,7 +237,7 @@ TlbSet& Hart::set_for(Mode mode, bool data) {
 void Hart::select_translation() {
     fetch_set_ = &set_for({privilege_, virtual_}, false);
     data_set_ = &set_for(data_mode(), true);
-    update_float_state();
+    update_unit_states();
 }
 
 void Hart::flush_all() {

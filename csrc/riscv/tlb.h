@@ -1,9 +1,10 @@
 // Cached translations of one translation context, and the pool of contexts of a hart.
 //
 // A context is what a translation depends on beside the address: satp (in a guest vsatp and hgatp), the
-// effective privilege, SUM and MXR. Each has its own TlbSet, so that a trap, a return or a switch between processes changes a pointer
-// and flushes nothing. An entry's tag is the virtual page; the low bits of an access that must be zero
-// (its alignment) are part of the comparison, so that a misaligned access misses and is handled out of line.
+// effective privilege, SUM and MXR. Each has its own TlbSet, so that a trap, a return or a switch between
+// processes changes a pointer and flushes nothing. An entry's tag is the virtual page; the low bits of an
+// access that must be zero (its alignment) are part of the comparison, so that a misaligned access misses and
+// is handled out of line.
 #pragma once
 
 #include <array>
@@ -78,8 +79,8 @@ struct TlbSet {
 
 // All sets of one satp value, or of one pair of vsatp and hgatp.
 struct TranslationSpace {
-    // (user, supervisor, supervisor+SUM, machine or HLVX) x (no MXR, MXR of the mode itself, in a guest HS-level
-    // MXR)
+    // (user, supervisor, supervisor+SUM, machine or HLVX) x (no MXR, MXR of the mode itself, in a guest
+    // HS-level MXR)
     static constexpr unsigned kinds = 12;
     static constexpr u64 no_guest = ~u64{0};  // no value of hgatp
     u64 satp = 0;

@@ -13,8 +13,8 @@ u64 Hart::pending_interrupts(Privilege level) {
 
 Hart::TopInterrupt Hart::top_interrupt(u64 pending, Privilege level) const {
     TopInterrupt top{irq_ssi, ~u32{0}};
-    // Order of priority: MEI, MSI, MTI, SEI, SSI, STI, SGEI, VSEI, VSSI, VSTI (3.1.9 and "Hypervisor Interrupt
-    // Registers"). It decides between equal priority numbers.
+    // Order of priority: MEI, MSI, MTI, SEI, SSI, STI, SGEI, VSEI, VSSI, VSTI (3.1.9 and "Hypervisor
+    // Interrupt Registers"). It decides between equal priority numbers.
     for (const Interrupt which :
          {irq_mei, irq_msi, irq_mti, irq_sei, irq_ssi, irq_sti, irq_sgei, irq_vsei, irq_vssi, irq_vsti}) {
         if (!bit(pending, which)) continue;
@@ -140,8 +140,7 @@ Hart::Next Hart::environment_call() {
         return Next::settle;
     }
     const bool from_guest = virtual_ && privilege_ == Privilege::supervisor;
-    raise(from_guest ? exc_ecall_vs
-                     : static_cast<Exception>(exc_ecall_u + static_cast<unsigned>(privilege_)),
+    raise(from_guest ? exc_ecall_vs : static_cast<Exception>(exc_ecall_u + static_cast<unsigned>(privilege_)),
           0);
     return Next::trap;
 }

@@ -203,7 +203,7 @@ def test_implicit_accesses_have_a_pseudoinstruction(lab: GuestLab):
     root = 0x8060_0000
     lab.csr["vsatp"] = 8 << 60 | root >> 12
     lab.vm.memory[root : root + 8] = struct.pack("<Q", 0x8000_0000 >> 2 | 0xF)
-    lab.vm.memory[0x8081_0018 : 0x8081_0020] = struct.pack("<Q", root >> 2 | 0x5B)
+    lab.vm.memory[0x8081_0018:0x8081_0020] = struct.pack("<Q", root >> 2 | 0x5B)
     lab.csr["menvcfg"] = 1 << 61
     lab.csr["henvcfg"] = 1 << 61
     assert lab.run(encode("hfence.gvma")) is None
@@ -277,7 +277,11 @@ def test_sgei_traps_to_hs(lab: GuestLab):
     lab.csr["stvec"] = HANDLER
     lab.enter(CODE)
     lab.vm.step()
-    assert (lab.csr["scause"], lab.hart.virtualized, lab.hart.privilege) == (INTERRUPT | 12, False, Privilege.supervisor)
+    assert (lab.csr["scause"], lab.hart.virtualized, lab.hart.privilege) == (
+        INTERRUPT | 12,
+        False,
+        Privilege.supervisor,
+    )
     assert lab.csr["hstatus"] & (SPV | SPVP) == SPV | SPVP
 
 

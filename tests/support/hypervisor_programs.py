@@ -333,7 +333,13 @@ class TwoStage(GuestFrame, PageWalks):
         # What may be damaged, and what it was: not the code's pages, and rarely what everything goes through.
         self.leaves = [LEVEL0_DATA + 8 * i for i in range(DATA_PAGES)]
         self.leaves += [LEVEL0_TABLES + 8 * ((t.address - RAM_BASE - 0x60_0000) >> 12) for t in self.tables[:-4]]
-        self.trunks = [LEVEL1 + 8 * 3, LEVEL2 + 8, LEVEL2 + 8 * 511, GUEST_ROOTS["sv39"] + 8, GUEST_ROOTS["sv39"] + 8 * 2047]
+        self.trunks = [
+            LEVEL1 + 8 * 3,
+            LEVEL2 + 8,
+            LEVEL2 + 8 * 511,
+            GUEST_ROOTS["sv39"] + 8,
+            GUEST_ROOTS["sv39"] + 8 * 2047,
+        ]
         self.whole = dict(self.guest)
         for place in self.leaves:
             if rng.random() < 0.25:

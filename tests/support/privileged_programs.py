@@ -696,7 +696,9 @@ class Registers(Frame):
                 value ^= 3 << shift
             asm.li(7, value)
             # Setting and clearing could make a reserved value.
-            asm.op("csrrw" if number in self.RESERVED_TWO else rng.choice(("csrrw", "csrrs", "csrrc")), A2, 7, csr=number)
+            asm.op(
+                "csrrw" if number in self.RESERVED_TWO else rng.choice(("csrrw", "csrrs", "csrrc")), A2, 7, csr=number
+            )
             asm.csrr(A2 + 1, number)
             asm.csrr(A2 + 2, rng.choice(self.ALSO))
             asm.csrr(A2 + 3, rng.choice(("mstatus", "mie", "mip", "satp")))

@@ -57,7 +57,7 @@ class Commit:
 
 
 _LINE = re.compile(r"core +0: (\d) 0x([0-9a-f]{16}) \(0x([0-9a-f]+)\)(.*)")
-_WRITE = re.compile(r" ([xf])(\d+) +0x([0-9a-f]+)| c\d+_(\w+) 0x([0-9a-f]+)")
+_WRITE = re.compile(r" ([xfv])(\d+) +0x([0-9a-f]+)| c\d+_(\w+) 0x([0-9a-f]+)")
 
 
 def parse_commits(log: Path) -> Iterator[Commit]:

@@ -55,6 +55,7 @@ def options() -> dict[str, dict[str, Any]]:
             "disks": disks(("virtio-pci",)),
             "nets": [lan.port("02:00:00:00:00:05")],
         },
+        "vector": {"isa": "rv64gcv_zicntr_sstc_zvl256b", "disks": []},
         "hypervisor": {
             "interrupts": "aia",
             "guest_files": 2,
