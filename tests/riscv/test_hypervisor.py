@@ -89,7 +89,7 @@ def lab():
 def test_without_the_extension_nothing_of_it_is_there():
     with machine(isa=None) as vm:
         lab = GuestLab(vm)
-        names = [name for name in isa.csrs() if name[0] == "h" and not name.startswith("hpm") or name[:2] == "vs"]
+        names = [name for name in isa.csrs() if (name[0] == "h" and not name.startswith("hpm")) or name[:2] == "vs"]
         assert len(names) > 30
         for name in (*names, "mtval2", "mtinst"):
             assert lab.illegal(name), name
@@ -398,7 +398,7 @@ def test_state_goes_through_a_snapshot(tmp_path):
         lab.receive(2, 9)
         no_guest_memory(lab)
         lab.csr["hstatus"] = 2 << 12 | SPVP
-        names = [name for name in isa.csrs() if name[0] == "h" and not name.startswith("hpm") or name[:2] == "vs"]
+        names = [name for name in isa.csrs() if (name[0] == "h" and not name.startswith("hpm")) or name[:2] == "vs"]
         lab.enter(CODE)
         before = {name: lab.csr[name] for name in names}
         vm.snapshot(tmp_path / "one")
