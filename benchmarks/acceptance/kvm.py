@@ -40,6 +40,7 @@ echo "inner: $(/bin/busybox seq 2 200 | /bin/busybox factor | /bin/busybox grep 
 /bin/busybox usleep 200000
 /bin/busybox grep -E 'IPI|imsic|timer' /proc/interrupts | while read line; do echo "inner: $line"; done
 echo "inner: slept, and ends"
+/bin/busybox usleep 500000
 /bin/busybox poweroff -f
 """
 

@@ -14,7 +14,7 @@ from wirt import isa
 
 OBJDUMP = "riscv64-linux-gnu-objdump"
 ARCHITECTURE = (
-    "rv64i2p1_m2p0_a2p1_f2p2_d2p2_c2p0_zicsr2p0_zifencei2p0_zihintpause2p0_zawrs1p0_zba1p0_zbb1p0_zbs1p0_zicbom1p0_zicbop1p0"
+    "rv64i2p1_m2p0_a2p1_f2p2_d2p2_c2p0_h1p0_zicsr2p0_zifencei2p0_zihintpause2p0_zawrs1p0_zba1p0_zbb1p0_zbs1p0_zicbom1p0_zicbop1p0"
     "_zicboz1p0_svinval1p0_v1p0_zvfh1p0"
 )
 # What objdump prints for compressed instructions, as the 32-bit form that is shown here.
