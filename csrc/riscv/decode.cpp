@@ -27,7 +27,8 @@ bool csr_stays_in_block(Opcode op, u16 number, u8 operand, bool writes) {
     }
     if (!writes) {
         return number != csr_time && number != csr_sip && number != csr_mip && number != csr_stopi &&
-               number != csr_mtopi;
+               number != csr_mtopi && number != csr_hip && number != csr_vsip && number != csr_vstopi &&
+               number != csr_hgeip;
     }
     switch (number) {
         case csr_fflags:
@@ -37,6 +38,10 @@ bool csr_stays_in_block(Opcode op, u16 number, u8 operand, bool writes) {
         case csr_mscratch:
         case csr_sepc:
         case csr_mepc:
+        case csr_vstart:
+        case csr_vxsat:
+        case csr_vxrm:
+        case csr_vcsr:
             return true;
         default:
             return false;
@@ -122,6 +127,14 @@ Decoded decode(u32 raw, unsigned length, u32 place, const IsaConfig& isa, const 
             out.insn.imm = static_cast<i32>(bits(full, 27, 5) | bits(full, 12, 3) << 8);
             break;
         default:
+            // The interpreter's handler finds the function by the index of the instruction among those of
+            // vectors.
+            if (is_vector(entry.format)) {
+                const unsigned index = static_cast<u16>(op) - first_vector_opcode;
+                out.insn.rs1 = static_cast<u8>(index);
+                out.insn.rs2 = static_cast<u8>(index >> 8);
+                out.insn.imm = static_cast<i32>(full);
+            }
             break;
     }
     return out;
@@ -238,9 +251,9 @@ Block* Hart::build(u64 pc, u64 physical, unsigned max_instructions) {
         decoded.insn.offset = offset;
         if (decoded.uses_float && float_check == nullptr) {
             float_check = &slots[used];
-            put({handlers_[op_float_check], 0, slot_uncounted, offset, 0, 0}, op_illegal);
+            put({handlers_[op_float_check], 1, slot_uncounted, offset, 0, 0}, op_illegal);
         }
-        if (decoded.writes_float) float_check->imm = 1;
+        if (decoded.writes_float) float_check->imm = 3;
         put(decoded.insn, static_cast<u16>(decoded.op));
         ended = decoded.ends;
         at += length;

@@ -177,7 +177,7 @@ u16 link_of(const Insn* insn) {
     } while (0)
 #define SLOW_FALLIBLE(call)          \
     do {                             \
-        SYNC;                        \
+        AT;                          \
         if (!(call)) goto exception; \
     } while (0)
 
@@ -190,7 +190,7 @@ u16 link_of(const Insn* insn) {
     do {                                   \
         AT;                                \
         u64 csr_old;                       \
-        if (!(call)) goto illegal_sync;    \
+        if (!(call)) goto exception;       \
         RD = csr_old;                      \
         if ((insn->rs2 & csr_ends) != 0) { \
             pc_ = page + PLACE.next;       \
@@ -200,7 +200,8 @@ u16 link_of(const Insn* insn) {
     } while (0)
 
 #define IN_SUPERVISOR(own) \
-    if (UNLIKELY(privilege_ != Privilege::supervisor)) goto handle_##own
+    if (UNLIKELY(!PLAIN_SUPERVISOR)) goto handle_##own
+#define PLAIN_SUPERVISOR (privilege_ == Privilege::supervisor && !virtual_)
 #define INTERRUPTED                                                                                               \
     (events_.load(std::memory_order_relaxed) != 0 || (mip_.load(std::memory_order_relaxed) & mie_) != 0 ||        \
      seip_line_.load(std::memory_order_relaxed) || virtual_interrupts_ != 0)
@@ -231,6 +232,19 @@ u16 link_of(const Insn* insn) {
 #define STORE(T, address, source) WRITE(T, address, source, store_##T)
 #define STORE_B(T, address, source) WRITE(T, address, source, store_##T##_b)
 #define FSTORE(T, address) WRITE(T, address, FS2, fstore_##T)
+// HLV, HLVX and HSV: always out of line, in the guest's translation context.
+#define GUEST_LOAD(T, execute)                                            \
+    do {                                                                  \
+        u64 wide_ = 0;                                                    \
+        SLOW_FALLIBLE(guest_load(RS1, sizeof(T), execute, wide_));        \
+        RD = static_cast<u64>(static_cast<T>(wide_));                     \
+        goto accessed;                                                    \
+    } while (0)
+#define GUEST_STORE(T)                                                    \
+    do {                                                                  \
+        SLOW_FALLIBLE(guest_store(RS1, sizeof(T), RS2));                  \
+        goto accessed;                                                    \
+    } while (0)
 #define ATOMIC_TARGET(T, writes)                          \
     AT;                                                   \
     u8* const raw_ = atomic_host(RS1, sizeof(T), writes); \
@@ -362,7 +376,9 @@ RunResult Hart::interpret(u64 until, const void* const** table) {
     static const void* const handlers[handler_count] = {
 #define EXTENSION(name)
 #define INSN(id, ...) &&handle_##id,
+#define VINSN(id, ...) &&handle_vector,
 #include "riscv/isa/all.def"
+#undef VINSN
 #undef INSN
 #undef EXTENSION
         &&handle_illegal,
@@ -482,12 +498,14 @@ handle_illegal:
     goto illegal_sync;
 
 handle_float_check:
-    if (UNLIKELY((mstatus_ & mstatus::fs) == 0)) {
-        // The instruction behind the check is the one that traps.
-        ++insn;
-        goto illegal_sync;
+    if (UNLIKELY(float_state_ < insn->imm)) {
+        if (float_state_ == 0) {
+            // The instruction behind the check is the one that traps.
+            ++insn;
+            goto illegal_sync;
+        }
+        mark_float_dirty();
     }
-    if (insn->imm != 0) mstatus_ |= mstatus::fs | mstatus::sd;
     NEXT;
 
 handle_breakpoint:
@@ -498,12 +516,19 @@ handle_breakpoint:
     }
     NEXT;
 
+// Every vector instruction: what to do is a function of its own (riscv/vector).
+handle_vector:
+    SLOW_FALLIBLE(execute_vector(*insn));
+    goto accessed;
+
 handle_end:
     TAKE;
 
 #define EXTENSION(name)
 #define INSN(id, name, mask, match, format, flags, ...) handle_##id : {__VA_ARGS__} NEXT;
+#define VINSN(id, ...)
 #include "riscv/isa/all.def"
+#undef VINSN
 #undef INSN
 #undef EXTENSION
 #define SPECIAL(id, of, condition, ...) handle_##id : {__VA_ARGS__} NEXT;
