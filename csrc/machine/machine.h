@@ -116,6 +116,7 @@ enum class StopReason : u8 {
     halted,      // every hart is stopped (SBI HSM) and nothing can start one
     breakpoint,  // paused at a breakpoint: `hart`
     step,        // paused after step() or run_for()
+    no_progress,  // paused by run_for(): the harts did little else than trap
     host_error,  // an exception on a hart's thread (a Python device); `error` holds it
 };
 
@@ -251,8 +252,9 @@ class Machine {
 
     // --- the past of a deterministic machine, while it does not run (time_travel.cpp) ---
     // From here on all that comes in is noted, and a checkpoint is taken every so many instructions; `keep`
-    // of them are kept. StateError: not deterministic, recorded already, or with devices in Python.
-    void record(u64 checkpoint_every, u64 keep);
+    // of them are kept, and about `journal_bytes` of what came in. StateError: not deterministic, recorded
+    // already, or with devices in Python.
+    void record(u64 checkpoint_every, u64 keep, u64 journal_bytes);
     // The past is forgotten; what is yet to come of a replay never happens.
     void end_recording();
     std::optional<RecordingInfo> recording() const;

@@ -144,7 +144,7 @@ Recording& recorded(const std::unique_ptr<Recording>& recording) {
 
 }  // namespace
 
-void Machine::record(u64 checkpoint_every, u64 keep) {
+void Machine::record(u64 checkpoint_every, u64 keep, u64 journal_bytes) {
     std::lock_guard lock(parts_->control);
     Parts& parts = *parts_;
     parts.settle_stop();
@@ -158,7 +158,8 @@ void Machine::record(u64 checkpoint_every, u64 keep) {
             "a machine with devices in Python cannot be recorded: what they answer is not known");
     if (checkpoint_every == 0 || keep < 2)
         throw ConfigError("a recording has at least two checkpoints, some instructions from each other");
-    parts.recording = std::make_unique<Recording>(parts, parts.ram, parts.disks, checkpoint_every, keep);
+    parts.recording = std::make_unique<Recording>(parts, parts.ram, parts.disks,
+                                                   Recording::Bounds{checkpoint_every, keep, journal_bytes});
     parts.connect(parts.recording.get());
 }
 

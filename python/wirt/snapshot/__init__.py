@@ -222,7 +222,7 @@ def begin(
     *,
     incremental: bool,
     compress: Literal[False, "zstd"],
-    disks: Literal["reference", "include"],
+    disks: Literal["reference", "include"] | Sequence[Literal["reference", "include"]],
     background: bool,
 ) -> Future[Snapshot]:
     """As :meth:`wirt.Machine.snapshot`; the future is done, or, in the background, will be."""
