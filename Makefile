@@ -14,6 +14,7 @@ FILES := /usr/lib/riscv64-linux-gnu/opensbi/generic/fw_dynamic.bin:opensbi /usr/
 
 # How long each fuzz target runs.
 FUZZ_SECONDS ?= 60
+FUZZ_SEED ?= 0
 
 .PHONY: demo test lint bench asan fuzz fuzz-coverage fuzz-tools build stubs board format tools guests clean
 
@@ -79,17 +80,18 @@ $(VENV)/developer: $(VENV)/created pyproject.toml
 build: $(VENV)/developer
 	cmake --preset release && cmake --build build/release -j2
 
-# Debian's boots take ten times as long with sanitizers: the one that is marked is enough, the rest are `make test`'s.
+# Debian's boots take ten times as long with sanitizers: the one that is marked is enough, the rest are `make test`'s, as
+# are the native programs, which have sanitizers there.
 asan: $(VENV)/developer tools guests
 	cmake --preset asan && cmake --build build/asan -j2
 	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH=build/asan/python \
-	$(BIN)/python -m pytest -p no:cacheprovider $(PARALLEL) -m "not debian or sanitizers" $(PYTEST)
+	$(BIN)/python -m pytest -p no:cacheprovider $(PARALLEL) -m "(not debian or sanitizers) and not native" $(PYTEST)
 
 # Each fuzz target for a time, two at a time; what they find and what they learn stays under build/fuzz.
 fuzz: $(VENV)/developer fuzz-tools
 	cmake --preset fuzz && cmake --build build/fuzz -j2
-	$(BIN)/python fuzz/run.py build/fuzz --seconds $(FUZZ_SECONDS) $(TARGETS)
+	$(BIN)/python fuzz/run.py build/fuzz --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED) $(TARGETS)
 
 # Which lines the corpora of the last runs reach (needs LLVM's llvm-cov and llvm-profdata).
 fuzz-coverage: $(VENV)/developer fuzz-tools

@@ -34,7 +34,7 @@ def program(build: Path, target: str) -> Path:
     return build / "fuzz" / f"fuzz_{target}"
 
 
-def fuzz(build: Path, target: str, seconds: int) -> bool:
+def fuzz(build: Path, target: str, seconds: int, seed: int) -> bool:
     corpus, findings = build / "corpus" / target, build / "findings"
     for folder in (corpus, findings):
         folder.mkdir(parents=True, exist_ok=True)
@@ -43,6 +43,7 @@ def fuzz(build: Path, target: str, seconds: int) -> bool:
         corpus,
         build / "seeds" / target,
         f"-max_total_time={seconds}",
+        f"-seed={seed}",
         f"-artifact_prefix={findings}/{target}-",
         "-max_len=8192",
         "-timeout=20",
@@ -85,6 +86,7 @@ def main() -> int:
     parser.add_argument("build", type=Path, help="a build tree of the preset fuzz or fuzz-coverage")
     parser.add_argument("targets", nargs="*", default=sorted(seeds.TARGETS), metavar="TARGET")
     parser.add_argument("--seconds", type=int, default=60, help="for each target")
+    parser.add_argument("--seed", type=int, default=0, help="of what is drawn; 0: another one each time")
     parser.add_argument("--jobs", type=int, default=2, help="targets at a time")
     parser.add_argument("--coverage", action="store_true")
     parser.add_argument("--corpus", type=Path, default=SOURCE / "build" / "fuzz" / "corpus")
@@ -96,7 +98,7 @@ def main() -> int:
         return 0
     began = time.monotonic()
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        clean = list(pool.map(lambda target: fuzz(build, target, arguments.seconds), arguments.targets))
+        clean = list(pool.map(lambda target: fuzz(build, target, arguments.seconds, arguments.seed), arguments.targets))
     print(f"{len(clean)} targets in {time.monotonic() - began:.0f} s")
     return 0 if all(clean) else 1
 

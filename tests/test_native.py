@@ -3,6 +3,7 @@
 Each is a program of its own beside the parts that it tests; it ends with 'N passed, M failed'.
 """
 
+import fcntl
 import os
 import re
 import shutil
@@ -61,22 +62,65 @@ def test_every_program_is_listed():
     assert found == set(PROGRAMS)
 
 
+FLAGS = [
+    "-std=gnu++20",
+    "-O1",
+    "-g1",
+    "-ffp-contract=off",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-Icsrc",
+    "-Itests",
+    "-pthread",
+]
+FLAGS += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+# A sanitizer that is preloaded for the extension must not be for the compiler, nor for a program, which links its own.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+
+
+def compiler() -> str:
+    found = shutil.which("g++") or shutil.which("c++")
+    assert found, "a C++ compiler is needed (g++ 12 or newer)"
+    return found
+
+
+def compiled(source: str, objects: Path) -> str:
+    """The object of a source file, which the programs share: whoever needs it first compiles it."""
+    target = objects / (source.replace("/", "-") + ".o")
+    with target.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not target.exists():
+            command = [compiler(), *FLAGS, "-c", source, "-o", target.with_suffix(".part")]
+            build = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
+            assert build.returncode == 0, build.stderr
+            target.with_suffix(".part").rename(target)
+    return str(target)
+
+
+@pytest.fixture(scope="session")
+def objects(tmp_path_factory) -> Path:
+    """A folder of this run of the tests, one for all the processes that it is spread over."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "objects"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.mark.native
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_program(program, tmp_path):
-    compiler = shutil.which("g++") or shutil.which("c++")
-    assert compiler, "a C++ compiler is needed (g++ 12 or newer)"
+def test_program(program, objects, tmp_path):
     sources = [
         program,
         *(str(path.relative_to(ROOT)) for glob in PROGRAMS[program] for path in sorted(ROOT.glob(glob))),
     ]
     executable = tmp_path / "test"
-    flags = ["-std=gnu++20", "-O1", "-g1", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-Icsrc", "-Itests"]
-    flags += ["-pthread", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    build = subprocess.run([compiler, *flags, *sources, "-o", executable], cwd=ROOT, capture_output=True, text=True)
-    assert build.returncode == 0, build.stderr
-    # A sanitizer that is preloaded for the extension must not be for this program, which links its own.
-    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
-    run = subprocess.run([executable], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240)
+    parts = [compiled(source, objects) for source in sources]
+    link = subprocess.run(
+        [compiler(), *FLAGS, *parts, "-o", executable], env=ENVIRONMENT, capture_output=True, text=True
+    )
+    assert link.returncode == 0, link.stderr
+    run = subprocess.run([executable], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
     output = run.stdout + run.stderr
     assert run.returncode == 0, output[-4000:]
     counts = re.search(r"(\d+) passed, (\d+) failed", output)

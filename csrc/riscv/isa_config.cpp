@@ -59,6 +59,9 @@ IsaConfig::IsaConfig(std::string_view text) {
         if (!has(Extension::i)) throw ConfigError("rv64 is followed by i or g");
         // Without it instructions lie at multiples of four, which is another machine in every jump.
         if (!has(Extension::c)) throw ConfigError("every hart here has c");
+        // Zve* and Zvl* are what v consists of and how wide it is: without it they make no hart here.
+        if (has(Extension::zvl32b) && !has(Extension::v))
+            throw ConfigError("vectors are to be had as v only, zvl*b beside it says how wide they are");
     } catch (const ConfigError& error) {
         throw ConfigError("isa \"" + given + "\": " + error.what());
     }
@@ -87,6 +90,14 @@ void IsaConfig::add(std::string_view name) {
     if (name.empty() || row == std::end(rows))
         throw ConfigError("there is no extension " + std::string(name) + " here");
     add(static_cast<Extension>(row - std::begin(rows)));
+}
+
+unsigned IsaConfig::vlen() const {
+    if (!has(Extension::v)) return 0;
+    return has(Extension::zvl1024b)  ? 1024
+           : has(Extension::zvl512b) ? 512
+           : has(Extension::zvl256b) ? 256
+                                     : 128;
 }
 
 std::vector<std::string> IsaConfig::names() const {

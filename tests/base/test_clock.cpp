@@ -2,7 +2,6 @@
 //
 // Standalone: prints each failure and a closing count, exits 0 if there are none.
 #include <algorithm>
-#include <cstdio>
 #include <cstring>
 #include <utility>
 #include <vector>
@@ -11,23 +10,12 @@
 #include "base/deadline.h"
 #include "base/error.h"
 #include "devices/hardware/goldfish_rtc.h"
+#include "support/check.h"
 
 namespace {
 
 using namespace wirt;
 using devices::hardware::GoldfishRtc;
-
-unsigned passed = 0, failed = 0;
-
-#define CHECK(condition)                                                         \
-    do {                                                                         \
-        if (condition) {                                                         \
-            ++passed;                                                            \
-        } else {                                                                 \
-            ++failed;                                                            \
-            std::printf("%s:%d: %s is false\n", __FILE__, __LINE__, #condition); \
-        }                                                                        \
-    } while (false)
 
 constexpr u64 second = 1'000'000'000, year = 365 * 86'400 * second;
 constexpr u64 epoch = 1'767'225'600 * second;
@@ -197,6 +185,5 @@ int main() {
     test_only_the_wall_clock_jumps();
     test_an_alarm_rings_by_the_wall_clock();
     test_a_loaded_alarm_is_armed_again();
-    std::printf("%u passed, %u failed\n", passed, failed);
-    return failed == 0 ? 0 : 1;
+    return checks.close();
 }

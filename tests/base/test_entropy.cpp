@@ -2,25 +2,13 @@
 //
 // Standalone: prints each failure and a closing count, exits 0 if there are none.
 #include <array>
-#include <cstdio>
 
 #include "base/entropy.h"
+#include "support/check.h"
 
 namespace {
 
 using namespace wirt;
-
-unsigned passed = 0, failed = 0;
-
-#define CHECK(condition)                                                         \
-    do {                                                                         \
-        if (condition) {                                                         \
-            ++passed;                                                            \
-        } else {                                                                 \
-            ++failed;                                                            \
-            std::printf("%s:%d: %s is false\n", __FILE__, __LINE__, #condition); \
-        }                                                                        \
-    } while (false)
 
 using Bytes = std::array<u8, 32>;
 
@@ -61,6 +49,5 @@ void test_the_hosts_entropy_takes_no_seed() {
 int main() {
     test_copies_of_a_seeded_stream_part_where_one_is_reseeded();
     test_the_hosts_entropy_takes_no_seed();
-    std::printf("%u passed, %u failed\n", passed, failed);
-    return failed == 0 ? 0 : 1;
+    return checks.close();
 }

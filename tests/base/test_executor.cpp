@@ -6,6 +6,7 @@
 //       -pthread -o test_executor && ./test_executor
 // It is meant to run under ThreadSanitizer as well.
 #include "base/executor.h"
+#include "support/check.h"
 
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -27,18 +28,6 @@ namespace {
 
 using namespace wirt;
 using namespace std::chrono_literals;
-
-unsigned passed = 0, failed = 0;
-
-#define CHECK(condition)                                                         \
-    do {                                                                         \
-        if (condition) {                                                         \
-            ++passed;                                                            \
-        } else {                                                                 \
-            ++failed;                                                            \
-            std::printf("%s:%d: %s is false\n", __FILE__, __LINE__, #condition); \
-        }                                                                        \
-    } while (false)
 
 // Each task is on whichever thread there is just then; one that is gone is gone from the host as well.
 void test_a_thread_without_work_goes() {
@@ -201,6 +190,5 @@ int main() {
     test_a_task_may_post_another();
     test_tasks_wait_where_the_host_refuses_a_thread();
     test_deferred_tasks_run_by_their_number();
-    std::printf("%u passed, %u failed\n", passed, failed);
-    return failed == 0 ? 0 : 1;
+    return checks.close();
 }

@@ -3,25 +3,13 @@
 // Standalone: prints each failure and a closing count, exits 0 if there are none.
 #include "base/host_pages.h"
 
-#include <cstdio>
 
 #include "support/state_copy.h"
+#include "support/check.h"
 
 namespace {
 
 using namespace wirt;
-
-unsigned passed = 0, failed = 0;
-
-#define CHECK(condition)                                                         \
-    do {                                                                         \
-        if (condition) {                                                         \
-            ++passed;                                                            \
-        } else {                                                                 \
-            ++failed;                                                            \
-            std::printf("%s:%d: %s is false\n", __FILE__, __LINE__, #condition); \
-        }                                                                        \
-    } while (false)
 
 struct Part {
     explicit Part(u64 size) : pages(size) {}
@@ -97,6 +85,5 @@ void test_pages_that_do_not_add_up_are_refused() {
 int main() {
     test_only_what_was_written_is_saved_and_loaded();
     test_pages_that_do_not_add_up_are_refused();
-    std::printf("%u passed, %u failed\n", passed, failed);
-    return failed == 0 ? 0 : 1;
+    return checks.close();
 }

@@ -7,23 +7,12 @@
 
 #include "riscv/hart.h"
 #include "support/state_copy.h"
+#include "support/check.h"
 
 namespace {
 
 using namespace wirt;
 using namespace wirt::riscv;
-
-unsigned passed = 0, failed = 0;
-
-#define CHECK(condition)                                                         \
-    do {                                                                         \
-        if (condition) {                                                         \
-            ++passed;                                                            \
-        } else {                                                                 \
-            ++failed;                                                            \
-            std::printf("%s:%d: %s is false\n", __FILE__, __LINE__, #condition); \
-        }                                                                        \
-    } while (false)
 
 constexpr u64 ram_base = 0x8000'0000;
 
@@ -126,6 +115,5 @@ void test_what_no_guest_brings_about_is_refused() {
 int main() {
     test_a_state_goes_on_in_another_hart();
     test_what_no_guest_brings_about_is_refused();
-    std::printf("%u passed, %u failed\n", passed, failed);
-    return failed == 0 ? 0 : 1;
+    return checks.close();
 }

@@ -17,12 +17,12 @@
 #include <initializer_list>
 #include <string_view>
 
+#include "support/check.h"
+
 namespace {
 
 using namespace wirt;
 using namespace wirt::riscv::fp;
-
-u64 passed = 0, failed = 0;
 
 template <typename T>
 struct Outcome {
@@ -46,10 +46,10 @@ template <typename T, typename... Operands>
 void check(const char* what, int rm, Outcome<T> got, std::type_identity_t<Outcome<T>> want,
            Operands... operands) {
     if (got == want) [[likely]] {
-        ++passed;
+        ++checks.passed;
         return;
     }
-    if (++failed > 20) return;
+    if (++checks.failed > 20) return;
     std::printf("%s rm=%d:", what, rm);
     (std::printf(" %" PRIx64, static_cast<u64>(operands)), ...);
     std::printf(" -> %" PRIx64 " flags %02x, expected %" PRIx64 " flags %02x\n", static_cast<u64>(got.value),
@@ -749,6 +749,5 @@ int main(int argc, char** argv) {
     test_double_vectors();
     test_conversion_vectors();
     for (u64 i = 0; i < rounds; ++i) test_round(random);
-    std::printf("%" PRIu64 " passed, %" PRIu64 " failed\n", passed, failed);
-    return failed == 0 ? 0 : 1;
+    return checks.close();
 }

@@ -7,7 +7,6 @@
 #include "storage/tracked_disk.h"
 
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
 #include <functional>
 #include <random>
@@ -18,23 +17,12 @@
 #include "base/error.h"
 #include "storage/overlay.h"
 #include "storage/spans.h"
+#include "support/check.h"
 
 namespace {
 
 using namespace wirt;
 using namespace wirt::storage;
-
-unsigned passed = 0, failed = 0;
-
-#define CHECK(condition)                                                         \
-    do {                                                                         \
-        if (condition) {                                                         \
-            ++passed;                                                            \
-        } else {                                                                 \
-            ++failed;                                                            \
-            std::printf("%s:%d: %s is false\n", __FILE__, __LINE__, #condition); \
-        }                                                                        \
-    } while (false)
 
 constexpr u64 cluster = History::cluster_bytes;
 
@@ -355,6 +343,5 @@ int main() {
     a_failed_write_is_marked_and_told();
     a_write_under_way_is_marked_when_it_is_done();
     hammered_from_all_sides();
-    std::printf("%u passed, %u failed\n", passed, failed);
-    return failed == 0 ? 0 : 1;
+    return checks.close();
 }

@@ -4,28 +4,16 @@
 
 #include <array>
 #include <atomic>
-#include <cstdio>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "devices/hardware/pcie_root.h"
+#include "support/check.h"
 
 using namespace wirt;
 using namespace wirt::devices::hardware;
-
-inline unsigned passed = 0, failed = 0;
-
-#define CHECK(condition)                                                         \
-    do {                                                                         \
-        if (condition) {                                                         \
-            ++passed;                                                            \
-        } else {                                                                 \
-            ++failed;                                                            \
-            std::printf("%s:%d: %s is false\n", __FILE__, __LINE__, #condition); \
-        }                                                                        \
-    } while (false)
 
 inline constexpr u64 ecam = 0x3000'0000, window = 0x4000'0000, high_window = 0x4'0000'0000,
                      io_window = 0x0300'0000, ram_base = 0x8000'0000;

@@ -8,6 +8,7 @@
 #include "network/end_point.h"
 #include "pci_machine.h"
 #include "support/state_copy.h"
+#include "support/check.h"
 
 namespace {
 
@@ -146,6 +147,5 @@ int main() {
     test_nothing_is_done_that_the_other_would_not_do();
     test_the_cable_is_that_of_the_new_machine();
     test_work_that_there_is_not_is_not_done();
-    std::printf("%u passed, %u failed\n", passed, failed);
-    return failed == 0 ? 0 : 1;
+    return checks.close();
 }

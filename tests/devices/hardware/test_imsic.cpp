@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <cstdio>
 #include <cstdlib>
 #include <thread>
 #include <utility>
@@ -17,23 +16,12 @@
 
 #include "devices/hardware/aplic.h"
 #include "devices/hardware/imsic.h"
+#include "support/check.h"
 
 namespace {
 
 using namespace wirt;
 using namespace wirt::devices::hardware;
-
-unsigned passed = 0, failed = 0;
-
-#define CHECK(condition)                                                         \
-    do {                                                                         \
-        if (condition) {                                                         \
-            ++passed;                                                            \
-        } else {                                                                 \
-            ++failed;                                                            \
-            std::printf("%s:%d: %s is false\n", __FILE__, __LINE__, #condition); \
-        }                                                                        \
-    } while (false)
 
 constexpr u64 base = 0x2800'0000;
 constexpr u32 eidelivery = 0x70, eie0 = 0xc0;
@@ -126,7 +114,8 @@ struct Copy final : StateVisitor {
 
 struct Board {
     Board()
-        : imsic("imsic-s", base, {InterruptLine(wires, 0), InterruptLine(wires, 1)}, 1),
+        : imsic("imsic-s", base, {InterruptLine(wires, 0), InterruptLine(wires, 1)},
+                {InterruptLine(), InterruptLine()}),
           root("aplic-m", Aplic::Level::machine,
                {{InterruptLine(imsic, 0), InterruptLine(imsic, 1)}, &imsic, 0}),
           child("aplic-s", Aplic::Level::supervisor,
@@ -197,6 +186,5 @@ void test_state() {
 int main() {
     test_no_message_is_lost();
     test_state();
-    std::printf("%u passed, %u failed\n", passed, failed);
-    return failed == 0 ? 0 : 1;
+    return checks.close();
 }

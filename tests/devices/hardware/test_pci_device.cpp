@@ -8,7 +8,6 @@
 //       csrc/storage/*.cpp csrc/base/executor.cpp -pthread -o test_pci_device
 //   ./test_pci_device
 // It is meant to run under ThreadSanitizer and AddressSanitizer as well.
-#include <cstdio>
 #include <map>
 #include <string>
 #include <thread>
@@ -20,6 +19,7 @@
 #include "devices/hardware/ahci_registers.h"
 #include "pci_machine.h"
 #include "support/state_copy.h"
+#include "support/check.h"
 
 namespace {
 
@@ -306,6 +306,5 @@ int main() {
     test_state();
     test_a_command_waits_for_a_paused_controller();
     test_moving_bars();
-    std::printf("%u passed, %u failed\n", passed, failed);
-    return failed == 0 ? 0 : 1;
+    return checks.close();
 }

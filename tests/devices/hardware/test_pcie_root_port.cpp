@@ -19,6 +19,7 @@
 #include "devices/hardware/ahci.h"
 #include "devices/hardware/pci_config.h"
 #include "pci_machine.h"
+#include "support/check.h"
 
 namespace {
 
@@ -633,6 +634,5 @@ int main() {
     test_every_configuration_write();
     test_removal_races();
     test_removal_with_a_command_in_flight();
-    std::printf("%u passed, %u failed\n", passed, failed);
-    return failed == 0 ? 0 : 1;
+    return checks.close();
 }

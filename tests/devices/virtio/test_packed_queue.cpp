@@ -4,30 +4,18 @@
 //
 // Standalone: prints each failure and a closing count, exits 0 if there are none. tests/test_native.py builds
 // it.
-#include <cstdio>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "devices/virtio/virtqueue.h"
 #include "memory/guest_ram.h"
+#include "support/check.h"
 
 namespace {
 
 using namespace wirt;
 using namespace wirt::devices::virtio;
-
-unsigned passed = 0, failed = 0;
-
-#define CHECK(condition)                                                         \
-    do {                                                                         \
-        if (condition) {                                                         \
-            ++passed;                                                            \
-        } else {                                                                 \
-            ++failed;                                                            \
-            std::printf("%s:%d: %s is false\n", __FILE__, __LINE__, #condition); \
-        }                                                                        \
-    } while (false)
 
 constexpr u64 ram_base = 0x8000'0000, ring = ram_base, driver_event = ram_base + 0x1000,
               device_event = ram_base + 0x1800, buffer = ram_base + 0x2000;
@@ -301,6 +289,5 @@ int main() {
     the_device_says_when_to_ring();
     another_queue_goes_on_where_one_was_left();
     areas_must_be_aligned_and_in_ram();
-    std::printf("%u passed, %u failed\n", passed, failed);
-    return failed == 0 ? 0 : 1;
+    return checks.close();
 }

@@ -6,7 +6,6 @@
 // it. It is meant to run under ThreadSanitizer and AddressSanitizer as well.
 #include <cerrno>
 #include <chrono>
-#include <cstdio>
 #include <cstring>
 #include <functional>
 #include <stdexcept>
@@ -21,24 +20,13 @@
 #include "devices/virtio/net.h"
 #include "devices/virtio/virtio_mmio.h"
 #include "network/end_point.h"
+#include "support/check.h"
 
 namespace {
 
 using namespace wirt;
 using namespace wirt::devices::virtio;
 using namespace std::chrono_literals;
-
-unsigned passed = 0, failed = 0;
-
-#define CHECK(condition)                                                         \
-    do {                                                                         \
-        if (condition) {                                                         \
-            ++passed;                                                            \
-        } else {                                                                 \
-            ++failed;                                                            \
-            std::printf("%s:%d: %s is false\n", __FILE__, __LINE__, #condition); \
-        }                                                                        \
-    } while (false)
 
 constexpr u64 ram_base = 0x8000'0000, buffers = ram_base + 0x10'0000;
 
@@ -716,6 +704,5 @@ int main() {
     a_console_moves_to_another_machine();
     features_that_do_not_go_together_are_refused();
     link_and_announcement_are_told();
-    std::printf("%u passed, %u failed\n", passed, failed);
-    return failed == 0 ? 0 : 1;
+    return checks.close();
 }
