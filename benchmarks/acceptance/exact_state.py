@@ -75,21 +75,33 @@ def restored(vm: wirt.Machine, place: Path) -> wirt.Machine:
 
 
 def migrated(vm: wirt.Machine) -> wirt.Machine:
-    """Where it is afterwards; `vm` is closed."""
-    here, there = socket.socketpair()
-    disks = [wirt.Disk.memory(disk.size, disk.bus) for disk in vm.disks]
-    arrived: list[wirt.Machine] = []
-    nets = ports(vm)
+    """Where it is afterwards; `vm` is closed.
 
-    def receive() -> None:
-        arrived.append(wirt.Machine.receive(there.fileno(), disks=disks, nets=nets, timeout=900))
-
-    with here, there:
-        thread = threading.Thread(target=receive)
-        thread.start()
-        vm.migrate(here.fileno(), storage=True, downtime=60, compress="never")
-        thread.join()
+    A host that stands still for a while breaks a migration, and the machine goes on where it was: once more, then.
+    """
+    for tries_left in reversed(range(5)):
+        here, there = socket.socketpair()
+        arrived: list[wirt.Machine] = []
+        with here, there:
+            thread = threading.Thread(target=receive, args=(vm, there.fileno(), arrived))
+            thread.start()
+            try:
+                vm.migrate(here.fileno(), storage=True, downtime=60, compress="never")
+            except wirt.MigrationError as error:
+                if tries_left == 0 or vm.state == "closed":
+                    raise
+                print(f"  once more: {error}", flush=True)
+                continue
+            finally:
+                thread.join()
+        break
     return arrived[0]
+
+
+def receive(vm: wirt.Machine, fd: int, arrived: list[wirt.Machine]) -> None:
+    disks = [wirt.Disk.memory(disk.size, disk.bus) for disk in vm.disks]
+    with contextlib.suppress(wirt.MigrationError):  # the other side says so
+        arrived.append(wirt.Machine.receive(fd, disks=disks, nets=ports(vm), timeout=900))
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Debian under load is snapshotted and restored, forked, and migrated, over and over; its own checks hear nothing of it.
+"""Debian under load is snapshotted and restored, forked, and migrated, over and over, and hears nothing of it.
 
     python benchmarks/acceptance/loop.py root.img [--rounds 25] [--harts 1 4] [--interrupts plic aia]
 
@@ -15,9 +15,9 @@ the same time
 
 Each counts what it has done, and notes what was wrong. In each round the machine is copied, in one of the ways in turn;
 the original is closed and the copy goes on in its place. So that the other end of the connections sees one machine, the
-cables pass nothing from before the moment of the copy until the copy runs; a migration finds them whole. A round is good
-when every count has gone on in the copy (those of the compiler and of stress-ng: by the end of all rounds), nothing
-wrong was noted, and the kernel's log has no new line but the one by which it says that it goes on from a copy.
+cables pass nothing from before the moment of the copy until the copy runs; a migration finds them whole. A round is
+good when every count has gone on in the copy (those of the compiler and of stress-ng: by the end of all rounds),
+nothing wrong was noted, and the kernel's log has no new line but the one by which it says that it goes on from a copy.
 """
 
 from __future__ import annotations
@@ -158,9 +158,10 @@ def main() -> None:
     bad = 0
     for harts in options.harts:
         for interrupts in options.interrupts:
-            with tempfile.TemporaryDirectory(dir=options.scratch) as scratch, _Run(
-                options, harts, interrupts, Path(scratch)
-            ) as run:
+            with (
+                tempfile.TemporaryDirectory(dir=options.scratch) as scratch,
+                _Run(options, harts, interrupts, Path(scratch)) as run,
+            ):
                 bad += run.all()
     sys.exit(1 if bad else 0)
 
@@ -302,7 +303,9 @@ class _Run:
         self.machine.start()
         self.machine.console.expect(re.compile(r"bash-[\d.]+# |root@\S*# "), timeout=_PATIENCE)
         self.shell = Shell(self.machine.console)
-        self.do("dmesg -n 1; stty -echo; export TERM=dumb PATH=/usr/sbin:/usr/bin; bind 'set enable-bracketed-paste off'")
+        self.do(
+            "dmesg -n 1; stty -echo; export TERM=dumb PATH=/usr/sbin:/usr/bin; bind 'set enable-bracketed-paste off'"
+        )
         self.do("mount -t tmpfs tmpfs /tmp; mount -t tmpfs tmpfs /run; mkdir /tmp/count; : >/tmp/fail; cd /tmp")
         self.do("modprobe -a bochs e1000e ahci virtio_input evdev virtio_rng 2>/dev/null; true")
         source, expected = _program()
@@ -365,7 +368,7 @@ class _Run:
         self.machine.keyboard.press("a")
         while True:
             now, wrong = self.look()
-            names = [name for name in (*self.names, "events") if not since or name not in _SLOW]
+            names = [name for name in (*self.names, "events") if name not in _SLOW]
             behind = [name for name in names if now.get(name, 0) <= since.get(name, 0)]
             if wrong or not behind:
                 return wrong
@@ -471,7 +474,7 @@ class _Run:
             took = f"copied in {copied - begun:.1f} s, all at work after {times[-1]:.1f} s"
             report(f"{self.prefix} round {number + 1}, {kind}", f"{took}{'; ' if wrong else ''}{wrong}")
         done, _ = self.look()
-        if idle := [name for name in _SLOW if done[name] <= first[name]]:
+        if idle := [name for name in _SLOW if done.get(name, 0) <= first.get(name, 0)]:
             bad += 1
             report(f"{self.prefix} made no progress", ", ".join(idle))
         report(f"{self.prefix} rounds", f"{self.rounds}, {bad} bad, median {statistics.median(times):.1f} s")

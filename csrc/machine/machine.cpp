@@ -168,8 +168,9 @@ void Machine::run_for(u64 instructions) {
             throw StateError("only a paused or new machine can be run for a number of instructions");
         }
         parts_->stop_instructions = parts_->retired() + instructions;
-        // A trap takes a cycle and retires nothing. Who retires something for each trap needs two cycles for an
-        // instruction, on whichever hart: a guest that comes to this bound has trapped more often than that.
+        // A trap takes a cycle and retires nothing. Who retires something for each trap needs two cycles for
+        // an instruction, on whichever hart: a guest that comes to this bound has trapped more often than
+        // that.
         const u64 cycles = 2 * parts_->slots.size();
         const u64 most = ~u64{0} / cycles - Parts::slice_ns - parts_->position().cycles;
         parts_->stop_cycles =

@@ -32,6 +32,12 @@ void PageVersions::collect(std::size_t a, std::size_t b, std::set<u64>& pages) c
     }
 }
 
+void PageVersions::collect_all(std::set<u64>& pages) const {
+    for (const Layer& layer : layers_) {
+        for (const auto& [page, content] : layer) pages.insert(page);
+    }
+}
+
 u64 PageVersions::pages() const {
     u64 total = 0;
     for (const Layer& layer : layers_) total += layer.size();
@@ -167,7 +173,8 @@ void Recording::take_in() {
     take_in_live();
     // Of a journal that is full, whole stretches between checkpoints go: they must not be large.
     const bool much_input = journal_bytes_ - journal_bytes_at_checkpoint_ > bounds_.journal / 4;
-    if (much_input || machine_.retired() - checkpoints_.back().instructions >= bounds_.every) add_checkpoint();
+    if (much_input || machine_.retired() - checkpoints_.back().instructions >= bounds_.every)
+        add_checkpoint();
 }
 
 std::optional<Position> Recording::next_due() const {
@@ -320,6 +327,46 @@ void Recording::go_back(std::size_t index) {
     machine_.forget_caches();
     next_ = checkpoint.inputs;
     based_on_ = index;
+}
+
+// ---------------------------------------------------------------- pages of memory and of disks alike
+
+u64 Recording::pages_of_device(std::size_t which) const {
+    return which == 0 ? ram_.pages() : (disks_[which - 1]->size() + page_size - 1) / page_size;
+}
+
+std::set<u64> Recording::written_since_base(std::size_t which) const {
+    if (which == 0) {
+        std::set<u64> pages;
+        const PageSet dirty = ram_.dirty(DirtyLog::replay);
+        for (u64 page = dirty.next(0); page < dirty.pages(); page = dirty.next(page + 1)) pages.insert(page);
+        return pages;
+    }
+    storage::TrackedDisk& disk = *disks_[which - 1];
+    const std::vector<storage::Run> runs = disk.take_dirty();
+    for (const storage::Run& run : runs) disk.mark_dirty(run.offset, run.length);
+    return pages_of(runs);
+}
+
+Recording::Page Recording::content_at(std::size_t which, u64 page, std::size_t checkpoint) const {
+    if (const Page* const version = versions_[which].find(page, checkpoint)) return *version;
+    Page content{};
+    if (which == 0) {
+        std::memcpy(content.data(), first_memory_.page(page), page_size);
+    } else {
+        const iovec span = span_of(*disks_[which - 1], page, content);
+        check(*disks_[which - 1], first_disks_[which - 1]->read(page * page_size, {&span, 1}));
+    }
+    return content;
+}
+
+void Recording::mark_written(std::size_t which, u64 page) {
+    if (which == 0) {
+        ram_.note_write(ram_.base() + page * page_size, page_size);
+    } else {
+        storage::TrackedDisk& disk = *disks_[which - 1];
+        disk.mark_dirty(page * page_size, std::min<u64>(page_size, disk.size() - page * page_size));
+    }
 }
 
 u64 Recording::bytes() const {

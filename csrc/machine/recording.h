@@ -71,6 +71,9 @@ class PageVersions {
     const Page* find(u64 page, std::size_t layer) const;
     // Adds the pages in which two checkpoints may differ.
     void collect(std::size_t a, std::size_t b, std::set<u64>& pages) const;
+    // Adds all pages of which there is a version.
+    void collect_all(std::set<u64>& pages) const;
+    const Layer& layer(std::size_t index) const { return layers_[index]; }
     u64 pages() const;
 
   private:
@@ -88,6 +91,16 @@ class Recording final : public InputGate {
     Recording(Recordable& machine, memory::GuestRam& ram,
               std::vector<std::shared_ptr<storage::TrackedDisk>> disks, Bounds bounds);
     ~Recording() override;
+
+    // --- kept with a snapshot (saved_recording.cpp), at rest ---
+
+    // All of it, of a machine that is not in the past.
+    std::vector<u8> save() const;
+    // What save() gave, for a machine that stands where that one stood, with the same memory and disks.
+    // Throws SnapshotError; the machine is in no state to go on then.
+    static std::unique_ptr<Recording> load(Recordable& machine, memory::GuestRam& ram,
+                                           std::vector<std::shared_ptr<storage::TrackedDisk>> disks,
+                                           std::span<const u8> saved);
 
     Admission admit(std::string_view port, std::span<const u8> input) override;
 
@@ -122,6 +135,7 @@ class Recording final : public InputGate {
     void finish_replay();
 
   private:
+    using Page = PageVersions::Page;
     struct Input {
         Position at;
         std::string port;  // empty: no input, but the harts' caches were forgotten
@@ -144,6 +158,12 @@ class Recording final : public InputGate {
     // The first checkpoint goes, and what came in before the next one.
     void drop_beginning();
     void verify(const Position& here);
+    // Of the memory (0) or of a disk: how many pages it has, which were written since checkpoint `based_on_`,
+    // and what one held at a checkpoint.
+    u64 pages_of_device(std::size_t which) const;
+    std::set<u64> written_since_base(std::size_t which) const;
+    Page content_at(std::size_t which, u64 page, std::size_t checkpoint) const;
+    void mark_written(std::size_t which, u64 page);
 
     Recordable& machine_;
     memory::GuestRam& ram_;
@@ -158,7 +178,7 @@ class Recording final : public InputGate {
     std::vector<Input> journal_;
     u64 journal_bytes_ = 0;
     u64 journal_bytes_at_checkpoint_ = 0;  // the last one
-    std::size_t next_ = 0;  // of the journal, in a replay
+    std::size_t next_ = 0;                 // of the journal, in a replay
     Position end_;
     u64 end_instructions_ = 0;
 

@@ -337,9 +337,7 @@ class Machine:
 
     # --- the past of a deterministic machine ---
 
-    def record(
-        self, *, checkpoint_every: int = 50_000_000, keep: int = 64, journal: int | str = "256M"
-    ) -> None:
+    def record(self, *, checkpoint_every: int = 50_000_000, keep: int = 64, journal: int | str = "256M") -> None:
         """Deterministic machines: from here on every moment can be had again; while it does not run.
 
         All that comes in from outside is noted with the position at which it did: console input, events of the
@@ -358,7 +356,9 @@ class Machine:
             StateError: it is not deterministic, is recorded already, or has devices in Python.
         """
         self._core.record(
-            natural(checkpoint_every, "checkpoint_every"), natural(keep, "keep"), natural(parse_size(journal), "journal")
+            natural(checkpoint_every, "checkpoint_every"),
+            natural(keep, "keep"),
+            natural(parse_size(journal), "journal"),
         )
 
     def end_recording(self) -> None:

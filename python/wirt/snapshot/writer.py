@@ -103,6 +103,7 @@ class Writer:
         machine.pause()
         try:
             self._state = _core.save_state(core)
+            self._recording = _core.save_recording(core)
             self._described = description.describe(machine)
             self._instructions, self._time_ns = machine.instructions, core.time_ns
             self._backends = [disk._opened() for disk in machine._disks]
@@ -197,6 +198,8 @@ class Writer:
                 "digest": self._parent.manifest["digest"],
             }
         content = new_manifest(self._described, self._state, dtb, memory, disks, parent)
+        if self._recording:
+            content["recording"] = store_recording(draft, self._recording)
         content["instructions"], content["time_ns"] = self._instructions, self._time_ns
         return write_manifest(draft, content)
 
@@ -243,6 +246,12 @@ def new_manifest(
         "parent": parent,
         "digest": "",
     }
+
+
+def store_recording(draft: files.Draft, recording: bytes) -> manifest.StoredFile:
+    """Writes what a recorded machine's past is made of."""
+    draft.write(manifest.RECORDING, recording)
+    return {"size": len(recording), "digest": manifest.digest(recording)}
 
 
 def write_manifest(draft: files.Draft, content: manifest.Manifest) -> Link:
