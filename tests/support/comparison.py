@@ -58,7 +58,9 @@ class _Identifier:
 
 def machine(program: Program) -> wirt.Machine:
     interrupts: Literal["plic", "aia"] = "aia" if program.aia else "plic"
-    return wirt.Machine(firmware=program.elf, memory=spike.MEMORY, deterministic=True, interrupts=interrupts, isa=program.isa)
+    return wirt.Machine(
+        firmware=program.elf, memory=spike.MEMORY, deterministic=True, interrupts=interrupts, isa=program.isa
+    )
 
 
 def run_to(vm: wirt.Machine, end: int, limit: int = 50_000_000) -> None:

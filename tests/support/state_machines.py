@@ -55,7 +55,12 @@ def options() -> dict[str, dict[str, Any]]:
             "disks": disks(("virtio-pci",)),
             "nets": [lan.port("02:00:00:00:00:05")],
         },
-        "vector": {"isa": "rv64gcv_zicntr_sstc_zvl256b", "disks": []},
+        "vector": {
+            "isa": f"{wirt.isa.DEFAULT}_v_zvl256b",
+            "disks": disks(("virtio-mmio", "ahci")),
+            "nets": [lan.port("02:00:00:00:00:06")],
+            "cpus": 2,
+        },
     }
 
 
