@@ -55,15 +55,20 @@ def options() -> dict[str, dict[str, Any]]:
             "disks": disks(("virtio-pci",)),
             "nets": [lan.port("02:00:00:00:00:05")],
         },
-        "vector": {"isa": "rv64gcv_zicntr_sstc_zvl256b", "disks": []},
         "hypervisor": {
             "interrupts": "aia",
             "guest_files": 2,
-            "isa": isa.DEFAULT + "_h",
+            "isa": wirt.isa.DEFAULT + "_h",
             "virtio": "pci",
             "cpus": 2,
             "disks": disks(("virtio-pci",)),
             "nets": [lan.port("02:00:00:00:00:06")],
+        },
+        "vector": {
+            "isa": f"{wirt.isa.DEFAULT}_v_zvl256b",
+            "disks": disks(("virtio-mmio", "ahci")),
+            "nets": [lan.port("02:00:00:00:00:07")],
+            "cpus": 2,
         },
     }
 
