@@ -28,7 +28,15 @@ enum Exception : u8 {
 };
 
 // Bit numbers in mip and mie.
-enum Interrupt : u8 { irq_ssi = 1, irq_msi = 3, irq_sti = 5, irq_mti = 7, irq_sei = 9, irq_mei = 11 };
+enum Interrupt : u8 {
+    irq_ssi = 1,
+    irq_msi = 3,
+    irq_sti = 5,
+    irq_mti = 7,
+    irq_sei = 9,
+    irq_mei = 11,
+    irq_lcofi = 13,
+};
 constexpr u64 irq_bit(Interrupt which) {
     return u64{1} << which;
 }
@@ -42,12 +50,27 @@ inline constexpr unsigned mpp_shift = 11, fs_shift = 13;
 }  // namespace mstatus
 
 namespace envcfg {
-inline constexpr u64 fiom = 1, cbie = 3u << 4, cbcfe = 1u << 6, cbze = 1u << 7, adue = u64{1} << 61,
-                     stce = u64{1} << 63;
+inline constexpr u64 fiom = 1, cbie = 3u << 4, cbcfe = 1u << 6, cbze = 1u << 7, pmm = u64{3} << 32,
+                     adue = u64{1} << 61, pbmte = u64{1} << 62, stce = u64{1} << 63;
+}
+
+namespace mseccfg {
+inline constexpr u64 useed = 1u << 8, sseed = 1u << 9;
+}
+
+// Of mstateen0; the last one of the other three, too.
+namespace stateen {
+inline constexpr u64 imsic = u64{1} << 58, aia = u64{1} << 59, csrind = u64{1} << 60, envcfg = u64{1} << 62,
+                     se = u64{1} << 63;
+}
+
+namespace mhpmevent {
+inline constexpr u64 uinh = u64{1} << 60, sinh = u64{1} << 61, minh = u64{1} << 62, of = u64{1} << 63;
 }  // namespace envcfg
 
 namespace pte {
-inline constexpr u64 v = 1, r = 2, w = 4, x = 8, u = 16, g = 32, a = 64, d = 128;
+inline constexpr u64 v = 1, r = 2, w = 4, x = 8, u = 16, g = 32, a = 64, d = 128, pbmt = u64{3} << 61,
+                     n = u64{1} << 63;
 }  // namespace pte
 
 enum CsrNumber : u16 {
@@ -106,6 +129,20 @@ enum CsrNumber : u16 {
     csr_mcycle = 0xb00,
     csr_minstret = 0xb02,
     csr_mhpmcounter3 = 0xb03,
+    // Sscofpmf
+    csr_scountovf = 0xda0,
+    // Zkr
+    csr_seed = 0x015,
+    csr_mseccfg = 0x747,
+    // Smstateen
+    csr_sstateen0 = 0x10c,
+    csr_mstateen0 = 0x30c,
+    // Sdtrig
+    csr_tselect = 0x7a0,
+    csr_tdata1 = 0x7a1,
+    csr_tdata2 = 0x7a2,
+    csr_tdata3 = 0x7a3,
+    csr_tinfo = 0x7a4,
 };
 
 }  // namespace wirt::riscv

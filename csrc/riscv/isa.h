@@ -40,6 +40,10 @@ enum class Format : u8 {
     FX,
     XF_RM,
     FX_RM,
+    FLI,
+    MOPR,
+    MOPRR,
+    RNUM,
     C,
 };
 
@@ -69,6 +73,9 @@ enum class Extension : u8 {
 #include "riscv/extensions.def"
 #undef ISA_EXTENSION
     privileged,  // M-, S- and U-mode, which every hart has
+#define EXTENSION_SET(name, kind, members) name,
+#include "riscv/extension_sets.def"
+#undef EXTENSION_SET
     count,
 };
 const char* extension_name(Extension extension);

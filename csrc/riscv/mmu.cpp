@@ -7,6 +7,7 @@
 
 #include "base/bits.h"
 #include "riscv/hart.h"
+#include "riscv/page_attributes.h"
 
 namespace wirt::riscv {
 
@@ -150,6 +151,7 @@ std::optional<Hart::Translation> Hart::walk(u64 address, Access access, Privileg
     // Bits above the mode's virtual address must repeat its top bit (12.4.1).
     if (sign_extend(address, 12 + 9 * levels) != static_cast<i64>(address)) return fail(page_fault(access));
 
+    const PageAttributes attributes{isa_.has(Extension::svnapot), (menvcfg_ & envcfg::pbmte) != 0};
     u64 table = bits(satp_, 0, 44) << page_shift;
     for (unsigned level = levels; level-- > 0;) {
         const u64 entry_address = table + bits(address, 12 + 9 * level, 9) * 8;
@@ -161,13 +163,15 @@ std::optional<Hart::Translation> Hart::walk(u64 address, Access access, Privileg
         u64* slot = reinterpret_cast<u64*>(host);
         u64 entry = __atomic_load_n(slot, __ATOMIC_ACQUIRE);
     again:
-        // Bits 63..54 belong to Svnapot and Svpbmt, which this hart does not have, or are reserved (12.4.1).
-        if ((entry & pte::v) == 0 || (entry >> 54) != 0 || (entry & (pte::r | pte::w)) == pte::w) {
+        // Bits 63..54 belong to Svnapot and Svpbmt, or are reserved (12.4.1).
+        if ((entry & pte::v) == 0 || (entry & (pte::r | pte::w)) == pte::w ||
+            ((entry >> 54) != 0 && !attributes.legal(entry))) {
             return fail(page_fault(access));
         }
-        const u64 target = bits(entry, 10, 44) << page_shift;
+        u64 target = bits(entry, 10, 44) << page_shift;
         if ((entry & (pte::r | pte::x)) == 0) {
-            if ((entry & (pte::d | pte::a | pte::u)) != 0) return fail(page_fault(access));
+            if ((entry & (pte::d | pte::a | pte::u)) != 0 || !PageAttributes::legal_pointer(entry))
+                return fail(page_fault(access));
             table = target;
             continue;
         }
@@ -183,8 +187,13 @@ std::optional<Hart::Translation> Hart::walk(u64 address, Access access, Privileg
                             : access == Access::store   ? entry & pte::w
                             : (mstatus_ & mstatus::mxr) ? entry & (pte::r | pte::x)
                                                         : entry & pte::r;
-        const u64 extent = page_size << (9 * level);
-        if (permits == 0 || (target & (extent - 1)) != 0) return fail(page_fault(access));
+        u64 extent = page_size << (9 * level);
+        if (permits == 0 || (target & (extent - 1)) != 0 || !legal_napot(entry, level))
+            return fail(page_fault(access));
+        if ((entry & pte::n) != 0) {
+            extent = napot_bytes;
+            target &= ~(napot_bytes - 1);
+        }
 
         const u64 needed = entry | pte::a | (access == Access::store ? pte::d : 0);
         if (needed != entry) {
@@ -211,6 +220,7 @@ std::optional<Hart::Translation> Hart::walk(u64 address, Access access, Privileg
 
 std::optional<Hart::Translation> Hart::translate_for(u64 address, Access access, unsigned size) {
     ++stats_.tlb_misses;
+    ++performance_.tlb_misses[static_cast<unsigned>(access)];
     const Privilege mode = access == Access::fetch ? privilege_ : data_privilege();
     auto translation = walk(address, access, mode, true, size);
     if (translation && translation->page_bytes > page_size) {
@@ -255,7 +265,11 @@ TlbSet& Hart::set_for(Privilege mode, bool data) {
     unsigned kind = static_cast<unsigned>(mode);
     if (data) {
         if (mode == Privilege::supervisor && (mstatus_ & mstatus::sum) != 0) kind = 2;
-        if ((mstatus_ & mstatus::mxr) != 0) kind += 4;
+        if ((mstatus_ & mstatus::mxr) != 0) {
+            kind += 4;
+        } else {
+            kind += pointer_bits_ == 0 ? 0 : pointer_bits_ == 7 ? 8 : 12;
+        }
     }
     TranslationSpace& space = mode == Privilege::machine ? spaces_[0] : space_for(satp_);
     auto& set = space.sets[kind];
@@ -264,8 +278,27 @@ TlbSet& Hart::set_for(Privilege mode, bool data) {
 }
 
 void Hart::select_translation() {
+    const Privilege data_mode = data_privilege();
+    pointer_bits_ = pointer_mask_length(data_mode);
+    pointer_signed_ = data_mode != Privilege::machine && levels_of(satp_) != 0;
     fetch_set_ = &set_for(privilege_, false);
-    data_set_ = &set_for(data_privilege(), true);
+    data_set_ = &set_for(data_mode, true);
+    if (performance_.active) [[unlikely]]
+        performance_mode_changed();
+}
+
+// Ssnpm, Smnpm: PMLEN of explicit accesses to memory. With MXR in force nothing is masked, and in M-mode nothing
+// here ever is (that would be Smmpm).
+unsigned Hart::pointer_mask_length(Privilege mode) const {
+    if (mode == Privilege::machine || (mstatus_ & mstatus::mxr) != 0) return 0;
+    const u64 pmm = (mode == Privilege::supervisor ? menvcfg_ : senvcfg_) & envcfg::pmm;
+    return pmm == u64{2} << 32 ? 7 : pmm == u64{3} << 32 ? 16 : 0;
+}
+
+// Sign-extended where it is virtual, zero-extended where it is physical.
+u64 Hart::masked_address(u64 pointer) const {
+    const u64 high = pointer << pointer_bits_;
+    return pointer_signed_ ? static_cast<u64>(static_cast<i64>(high) >> pointer_bits_) : high >> pointer_bits_;
 }
 
 void Hart::flush_all() {
@@ -345,14 +378,17 @@ void Hart::drop_store_entries_of_code() {
 
 // ---------------------------------------------------------------- accesses that miss
 
-bool Hart::load_any(u64 address, unsigned size, u64& value) {
-    if ((address & (size - 1)) != 0) return load_misaligned(address, size, value);
+// The TLBs hold pointers as they are: what they stand for is the set's own affair.
+bool Hart::load_any(u64 pointer, unsigned size, u64& value) {
+    const u64 address = unmasked(pointer);
+    if (triggers_.data_armed && trigger_fires(Access::load, address, size)) return false;
+    if ((address & (size - 1)) != 0) return load_misaligned(pointer, size, value);
     const auto translation = translate_for(address, Access::load, size);
     if (!translation) return false;
     const u64 physical = translation->physical;
     if (const u8* host = bus_.host(physical, size)) {
-        if (translation->cacheable) {
-            fill(data_set_->load, address, host);
+        if (remembered(Access::load, *translation, address)) {
+            fill(data_set_->load, pointer, host);
         }
         value = load_host(host, size);
         return true;
@@ -367,14 +403,16 @@ bool Hart::load_any(u64 address, unsigned size, u64& value) {
     return true;
 }
 
-bool Hart::store_any(u64 address, unsigned size, u64 value) {
-    if ((address & (size - 1)) != 0) return store_misaligned(address, size, value);
+bool Hart::store_any(u64 pointer, unsigned size, u64 value) {
+    const u64 address = unmasked(pointer);
+    if (triggers_.data_armed && trigger_fires(Access::store, address, size)) return false;
+    if ((address & (size - 1)) != 0) return store_misaligned(pointer, size, value);
     const auto translation = translate_for(address, Access::store, size);
     if (!translation) return false;
     const u64 physical = translation->physical;
     if (u8* host = bus_.host(physical, size)) {
         if (!watched(physical)) {
-            if (translation->cacheable) fill(data_set_->store, address, host);
+            if (remembered(Access::store, *translation, address)) fill(data_set_->store, pointer, host);
             store_host(host, size, value);
             return true;
         }
@@ -382,7 +420,8 @@ bool Hart::store_any(u64 address, unsigned size, u64 value) {
         store_host(host, size, value);
         ram_.note_write(physical, size);
         // Only now: had it been told before, it could have been forgotten again before the store.
-        if (translation->cacheable && !watched(physical)) fill(data_set_->store, address, host);
+        if (remembered(Access::store, *translation, address) && !watched(physical))
+            fill(data_set_->store, pointer, host);
         return true;
     }
     ++stats_.mmio_accesses;
@@ -395,25 +434,26 @@ bool Hart::store_any(u64 address, unsigned size, u64 value) {
 
 // A misaligned access to memory works, also across pages; one to a device's registers is an access fault,
 // since they cannot be split without effect (Unprivileged ISA 2.6; PMA chapter 3.6).
-bool Hart::load_misaligned(u64 address, unsigned size, u64& value) {
-    const TlbEntry& entry = data_set_->load[TlbSet::data_index(address)];
-    if (entry.tag == (address & ~page_mask) && (address & page_mask) + size <= page_size) {
+bool Hart::load_misaligned(u64 pointer, unsigned size, u64& value) {
+    const TlbEntry& entry = data_set_->load[TlbSet::data_index(pointer)];
+    if (entry.tag == (pointer & ~page_mask) && (pointer & page_mask) + size <= page_size) {
         value = 0;
-        load_bytes(reinterpret_cast<const u8*>(address + entry.addend), size, value);
+        load_bytes(reinterpret_cast<const u8*>(pointer + entry.addend), size, value);
         return true;
     }
     u8 buffer[8] = {};
-    const unsigned first = static_cast<unsigned>(std::min<u64>(size, page_size - (address & page_mask)));
+    const unsigned first = static_cast<unsigned>(std::min<u64>(size, page_size - (pointer & page_mask)));
     for (unsigned done = 0; done < size;) {
         const unsigned part = done == 0 ? first : size - first;
-        const auto translation = translate_for(address + done, Access::load, part);
+        const u64 address = unmasked(pointer + done);
+        const auto translation = translate_for(address, Access::load, part);
         if (!translation) return false;
         const u8* host = bus_.host(translation->physical, part);
         if (host == nullptr) {
-            raise(exc_load_access, address + done);
+            raise(exc_load_access, address);
             return false;
         }
-        if (translation->cacheable) fill(data_set_->load, address + done, host);
+        if (remembered(Access::load, *translation, address)) fill(data_set_->load, pointer + done, host);
         u64 bytes = 0;
         load_bytes(host, part, bytes);
         std::memcpy(buffer + done, &bytes, part);
@@ -423,10 +463,10 @@ bool Hart::load_misaligned(u64 address, unsigned size, u64& value) {
     return true;
 }
 
-bool Hart::store_misaligned(u64 address, unsigned size, u64 value) {
-    const TlbEntry& entry = data_set_->store[TlbSet::data_index(address)];
-    if (entry.tag == (address & ~page_mask) && (address & page_mask) + size <= page_size) {
-        store_bytes(reinterpret_cast<u8*>(address + entry.addend), size, value);
+bool Hart::store_misaligned(u64 pointer, unsigned size, u64 value) {
+    const TlbEntry& entry = data_set_->store[TlbSet::data_index(pointer)];
+    if (entry.tag == (pointer & ~page_mask) && (pointer & page_mask) + size <= page_size) {
+        store_bytes(reinterpret_cast<u8*>(pointer + entry.addend), size, value);
         return true;
     }
     struct Part {
@@ -435,18 +475,19 @@ bool Hart::store_misaligned(u64 address, unsigned size, u64 value) {
         unsigned length;
     } parts[2];
     unsigned count = 0;
-    const unsigned first = static_cast<unsigned>(std::min<u64>(size, page_size - (address & page_mask)));
+    const unsigned first = static_cast<unsigned>(std::min<u64>(size, page_size - (pointer & page_mask)));
     for (unsigned done = 0; done < size; ++count) {
         const unsigned part = done == 0 ? first : size - first;
-        const auto translation = translate_for(address + done, Access::store, part);
+        const u64 address = unmasked(pointer + done);
+        const auto translation = translate_for(address, Access::store, part);
         if (!translation) return false;
         u8* host = bus_.host(translation->physical, part);
         if (host == nullptr) {
-            raise(exc_store_access, address + done);
+            raise(exc_store_access, address);
             return false;
         }
-        if (translation->cacheable && !watched(translation->physical)) {
-            fill(data_set_->store, address + done, host);
+        if (remembered(Access::store, *translation, address) && !watched(translation->physical)) {
+            fill(data_set_->store, pointer + done, host);
         }
         parts[count] = {host, translation->physical, part};
         done += part;
@@ -483,17 +524,23 @@ template bool Hart::store_slow(u64, u16);
 template bool Hart::store_slow(u64, u32);
 template bool Hart::store_slow(u64, u64);
 
-u8* Hart::atomic_host(u64 address, unsigned size, bool store) {
-    if ((address & (size - 1)) != 0) {
-        raise(store ? exc_store_misaligned : exc_load_misaligned, address);
-        return nullptr;
-    }
-    const TlbEntry& entry = (store ? data_set_->store : data_set_->load)[TlbSet::data_index(address)];
-    if (entry.tag == (address & ~page_mask)) {
-        u8* const host = reinterpret_cast<u8*>(address + entry.addend);
+u8* Hart::atomic_host(u64 pointer, unsigned size, AtomicUse use) {
+    const bool store = use != AtomicUse::load;
+    const u64 address = unmasked(pointer);
+    const TlbEntry& entry = (store ? data_set_->store : data_set_->load)[TlbSet::data_index(pointer)];
+    if (entry.tag == (pointer & (~page_mask | (size - 1)))) {
+        u8* const host = reinterpret_cast<u8*>(pointer + entry.addend);
         // A device's host memory is in the TLB as well.
         if (static_cast<u64>(host - ram_.data()) < ram_.size()) return host;
         raise(store ? exc_store_access : exc_load_access, address);
+        return nullptr;
+    }
+    if (triggers_.data_armed && ((store && trigger_fires(Access::store, address, size)) ||
+                                 (use != AtomicUse::store && trigger_fires(Access::load, address, size)))) {
+        return nullptr;
+    }
+    if ((address & (size - 1)) != 0) {
+        raise(store ? exc_store_misaligned : exc_load_misaligned, address);
         return nullptr;
     }
     const auto translation = translate_for(address, store ? Access::store : Access::load, size);
@@ -507,14 +554,15 @@ u8* Hart::atomic_host(u64 address, unsigned size, bool store) {
     if (store && watched(translation->physical)) {
         ram_.will_write(translation->physical, size);
         atomic_note_ = translation->physical + 1;
-    } else if (translation->cacheable) {
-        fill(store ? data_set_->store : data_set_->load, address, host);
+    } else if (remembered(store ? Access::store : Access::load, *translation, address)) {
+        fill(store ? data_set_->store : data_set_->load, pointer, host);
     }
     return host;
 }
 
-bool Hart::cache_block(CacheOp op, u64 address) {
+bool Hart::cache_block(CacheOp op, u64 pointer) {
     constexpr u64 block = 64;
+    const u64 address = unmasked(pointer);
     // Which levels may execute it is in the envcfg registers (CMO specification 1.0.1, 3.5).
     const u64 machine = menvcfg_, supervisor = senvcfg_;
     const auto enabled = [&](u64 field) {
@@ -531,6 +579,7 @@ bool Hart::cache_block(CacheOp op, u64 address) {
     }
     const u64 start = address & ~(block - 1);
     const bool zero = op == CacheOp::zero;
+    if (zero && triggers_.data_armed && trigger_fires(Access::store, start, block)) return false;
     // Management is permitted where a load or a store is, hence where a load is, and does not dirty the page;
     // its fault is that of a store.
     const auto translation = translate_for(start, zero ? Access::store : Access::load, block);

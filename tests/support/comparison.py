@@ -58,7 +58,17 @@ class _Identifier:
 
 def machine(program: Program) -> wirt.Machine:
     interrupts: Literal["plic", "aia"] = "aia" if program.aia else "plic"
-    return wirt.Machine(firmware=program.elf, memory=spike.MEMORY, deterministic=True, interrupts=interrupts)
+    isa_text = spike.WIRT_SCALAR if program.scalar else None
+    return wirt.Machine(
+        firmware=program.elf, memory=spike.MEMORY, deterministic=True, interrupts=interrupts, isa=isa_text
+    )
+
+
+def oracle(program: Program, elf: Path, log: Path | None) -> bytes:
+    """What the program leaves in Spike's memory."""
+    if program.scalar:
+        return spike.run(elf, log=log, isa=spike.ISA_SCALAR, triggers=spike.TRIGGERS)
+    return spike.run(elf, log=log, isa=spike.ISA_WITH_AIA if program.aia else spike.ISA)
 
 
 def run_to(vm: wirt.Machine, end: int, limit: int = 50_000_000) -> None:
@@ -79,7 +89,7 @@ def compare(program: Program, tally: Tally | None = None, *, trace: bool = True)
         elf = Path(folder) / "program.elf"
         elf.write_bytes(program.elf)
         log = Path(folder) / "commits" if trace else None
-        expected = spike.run(elf, log=log, isa=spike.ISA_WITH_AIA if program.aia else spike.ISA)
+        expected = oracle(program, elf, log)
         if log is not None:
             _follow(program, log, tally)
     begin, end = program.signature

@@ -44,6 +44,9 @@ def options() -> dict[str, dict[str, Any]]:
             "disks": disks(("virtio-pci", "ahci")),
             "nets": [lan.port("02:00:00:00:00:03"), lan.port("02:00:00:00:00:04", model="e1000e")],
         },
+        "extensions": {
+            "isa": "rv64gcb_zicntr_sscofpmf_sstc_svadu_zicbom_zicboz_zkr_smstateen_sdtrig_ssnpm_smnpm_svnapot_svpbmt",
+        },
         "aia-pci": {
             "interrupts": "aia",
             "guest_files": 2,
