@@ -535,8 +535,8 @@ u8* Hart::atomic_host(u64 pointer, unsigned size, AtomicUse use) {
         raise(store ? exc_store_access : exc_load_access, address);
         return nullptr;
     }
-    if (triggers_.data_armed && ((store && trigger_fires(Access::store, address, size)) ||
-                                 (use != AtomicUse::store && trigger_fires(Access::load, address, size)))) {
+    if (triggers_.data_armed && ((use != AtomicUse::store && trigger_fires(Access::load, address, size)) ||
+                                 (store && trigger_fires(Access::store, address, size)))) {
         return nullptr;
     }
     if ((address & (size - 1)) != 0) {

@@ -549,7 +549,7 @@ class Protection(Frame):
         asm.op("sfence.vma", 0, 0, 0)
         target = self.boundary() + rng.choice((0, 0, 0, 4, -4, 8, -8))
         # How much of a block its management checks is the implementation's choice.
-        name = rng.choice((*(set(ACCESS_SIZE) - set(CACHE)), "ld", "sd", "fetch", "fetch"))
+        name = rng.choice((*sorted(set(ACCESS_SIZE) - set(CACHE)), "ld", "sd", "fetch", "fetch"))
         if name == "fetch":
             privilege = rng.choice((0, 1, 3))
             if target & 0xFFF in (0, 0xFFC) and rng.random() < 0.7:
