@@ -46,7 +46,8 @@ extern "C" int LLVMFuzzerTestOneInput(const u8* data, std::size_t size) {
     Environment environment;
     // With everything that a hart can have.
     static const IsaConfig isa(
-        "rv64gcb_zicbom_zicboz_zicntr_zihpm_zawrs_zihintpause_sstc_svadu_svinval_zicond_zimop_zabha_zacas_zfa_zfh_zcb"
+        "rv64gcb_zicbom_zicboz_zicntr_zihpm_zawrs_zihintpause_sstc_svadu_svinval_zicond_zimop_zabha_zacas_"
+        "zfa_zfh_zcb"
         "_zcmop_zbc_zk_sdtrig_smnpm_smstateen_sscofpmf_ssnpm_svnapot_svpbmt");
     Hart hart(0, bus, environment, isa);
 

@@ -13,7 +13,8 @@ struct Pair {
 // What was there, which is `expected` when `desired` is there now. `target` is aligned to sixteen bytes.
 inline Pair compare_exchange_pair(void* target, Pair expected, Pair desired) {
 #if defined(__x86_64__)
-    // Every x86-64 that runs a kernel of today has it; the compiler's own is a call where the baseline has not.
+    // Every x86-64 that runs a kernel of today has it; the compiler's own is a call where the baseline has
+    // not.
     asm volatile("lock cmpxchg16b %0"
                  : "+m"(*static_cast<u128*>(target)), "+a"(expected.low), "+d"(expected.high)
                  : "b"(desired.low), "c"(desired.high)
@@ -40,8 +41,8 @@ inline Pair compare_exchange_pair(void* target, Pair expected, Pair desired) {
     return found;
 #else
     u128 old = u128{expected.high} << 64 | expected.low;
-    __atomic_compare_exchange_n(static_cast<u128*>(target), &old, u128{desired.high} << 64 | desired.low, false,
-                                __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    __atomic_compare_exchange_n(static_cast<u128*>(target), &old, u128{desired.high} << 64 | desired.low,
+                                false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
     return {static_cast<u64>(old), static_cast<u64>(old >> 64)};
 #endif
 }

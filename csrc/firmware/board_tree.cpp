@@ -160,9 +160,9 @@ class BoardTree {
         const u32 programmable = *board_.pmu_counters;
         tree_.begin_node("pmu");
         tree_.property("compatible", "riscv,pmu");
-        std::vector<u32> counters = {SBI_PMU_HW_CPU_CYCLES, SBI_PMU_HW_CPU_CYCLES, programmable | cycle,
-                                     SBI_PMU_HW_INSTRUCTIONS, SBI_PMU_HW_INSTRUCTIONS,
-                                     programmable | instret};
+        std::vector<u32> counters = {SBI_PMU_HW_CPU_CYCLES,   SBI_PMU_HW_CPU_CYCLES,
+                                     programmable | cycle,    SBI_PMU_HW_INSTRUCTIONS,
+                                     SBI_PMU_HW_INSTRUCTIONS, programmable | instret};
         std::vector<u32> selectors;
         for (const u32 event : board_.pmu_events) {
             selectors.insert(selectors.end(), {event, 0, event});

@@ -1,8 +1,8 @@
-// The SBI's performance monitoring extension (SBI 2.0, chapter 11): the counters of cycles and of retired instructions,
-// and, on harts with Sscofpmf, those that can be programmed.
+// The SBI's performance monitoring extension (SBI 2.0, chapter 11): the counters of cycles and of retired
+// instructions, and, on harts with Sscofpmf, those that can be programmed.
 //
-// What counts what is in the hart's own registers, and nothing is kept here: a counter whose event is zero is free.
-// Untrusted input: all arguments.
+// What counts what is in the hart's own registers, and nothing is kept here: a counter whose event is zero is
+// free. Untrusted input: all arguments.
 #include <optional>
 
 #include "base/bits.h"
@@ -161,7 +161,8 @@ Sbi::Result Sbi::pmu_switch(Hart& hart, bool start) {
     for (unsigned i = 0; i < 64; ++i) {
         if (!bit(mask, i)) continue;
         const u64 counter = base + i;
-        if (start && (flags & start_set_value) != 0) hart.poke_csr(value_register(counter), argument(hart, 3));
+        if (start && (flags & start_set_value) != 0)
+            hart.poke_csr(value_register(counter), argument(hart, 3));
         if (!programmable(hart, counter)) continue;
         const bool stopped = bit(*hart.peek_csr(riscv::csr_mcountinhibit), static_cast<unsigned>(counter));
         if (stopped != start) result.error = start ? already_started : already_stopped;

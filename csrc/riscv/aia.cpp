@@ -72,7 +72,8 @@ u64 Hart::configurable_interrupts(Privilege level) const {
     if (level == Privilege::supervisor) {
         return (mideleg_ | aia_.mvien) & (irq_bit(irq_ssi) | irq_bit(irq_sti) | irq_bit(irq_lcofi));
     }
-    return (interrupts() & irq_bit(irq_lcofi)) | irq_bit(irq_ssi) | irq_bit(irq_msi) | irq_bit(irq_sti) | irq_bit(irq_mti) | irq_bit(irq_sei);
+    return (interrupts() & irq_bit(irq_lcofi)) | irq_bit(irq_ssi) | irq_bit(irq_msi) | irq_bit(irq_sti) |
+           irq_bit(irq_mti) | irq_bit(irq_sei);
 }
 
 bool Hart::iprio_access(u64 select, Privilege level, u64 mask, u64 value, u64& old) {

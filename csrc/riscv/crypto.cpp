@@ -42,7 +42,8 @@ constexpr u64 substitute(u64 x) {
 constexpr u64 substitute_back(u64 x) {
     return inverse(rotated(x, 1) ^ rotated(x, 3) ^ rotated(x, 6) ^ 0x05 * each);
 }
-static_assert(substitute(0x5301) == 0x6363636363630000 + 0xed7c && substitute_back(substitute(0x5301)) == 0x5301);
+static_assert(substitute(0x5301) == 0x6363636363630000 + 0xed7c &&
+              substitute_back(substitute(0x5301)) == 0x5301);
 
 // The first two columns once the rows are shifted: row r comes from r columns ahead, or behind.
 constexpr u64 shifted(u64 first, u64 second, bool back) {
@@ -80,12 +81,12 @@ const bool host_has_product = (__builtin_cpu_init(), __builtin_cpu_supports("pcl
 using Vector = long long __attribute__((vector_size(16)));
 
 // In assembly because a function with a target attribute cannot be inlined into code built for the baseline.
-#define WIRT_AES_ROUND(name, instruction)                                                    \
-    u64 name(u64 first, u64 second) {                                                        \
-        Vector state = {static_cast<long long>(first), static_cast<long long>(second)};      \
-        const Vector key = {};                                                               \
-        asm(instruction " %1, %0" : "+x"(state) : "x"(key));                                 \
-        return static_cast<u64>(state[0]);                                                   \
+#define WIRT_AES_ROUND(name, instruction)                                               \
+    u64 name(u64 first, u64 second) {                                                   \
+        Vector state = {static_cast<long long>(first), static_cast<long long>(second)}; \
+        const Vector key = {};                                                          \
+        asm(instruction " %1, %0" : "+x"(state) : "x"(key));                            \
+        return static_cast<u64>(state[0]);                                              \
     }
 WIRT_AES_ROUND(host_encrypt_middle, "aesenc")
 WIRT_AES_ROUND(host_encrypt_last, "aesenclast")

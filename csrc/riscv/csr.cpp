@@ -252,11 +252,12 @@ void Hart::require_legal_state() const {
     require_bits(menvcfg_, menvcfg_writable(), "menvcfg");
     require_bits(senvcfg_, senvcfg_writable(), "senvcfg");
     for (const u64 configuration : {menvcfg_, senvcfg_})
-        require((configuration & envcfg::cbie) != u64{2} << 4 && (configuration & envcfg::pmm) != u64{1} << 32,
-                "envcfg");
+        require(
+            (configuration & envcfg::cbie) != u64{2} << 4 && (configuration & envcfg::pmm) != u64{1} << 32,
+            "envcfg");
     require_bits(mcounteren_ | scounteren_, 0xffff'ffff, "counter enable");
-    require_bits(mcountinhibit_,
-                 fixed_counters | (isa_.has(Extension::sscofpmf) ? Performance::mask : 0), "mcountinhibit");
+    require_bits(mcountinhibit_, fixed_counters | (isa_.has(Extension::sscofpmf) ? Performance::mask : 0),
+                 "mcountinhibit");
     for (const u8 cfg : pmpcfg_) {
         require_bits(cfg, pmpcfg_writable, "pmpcfg");
         require(pmp_permission_exists(cfg), "pmpcfg");

@@ -1,5 +1,5 @@
-// Control and status registers that extensions bring: Zkr's seed and mseccfg, the state enables of Smstateen, and the
-// ways to the counters of Sscofpmf and the triggers of Sdtrig. And their state.
+// Control and status registers that extensions bring: Zkr's seed and mseccfg, the state enables of Smstateen,
+// and the ways to the counters of Sscofpmf and the triggers of Sdtrig. And their state.
 //
 // Untrusted input: every value written. Fields are WARL: what is not supported is not stored.
 #include <string>
@@ -44,8 +44,8 @@ bool Hart::extension_csr_accessible(u16 number, bool writes) const {
         case csr_seed:
             // A read that writes nothing is illegal as well: what was read is gone.
             if (!isa_.has(Extension::zkr) || !writes) return false;
-            return machine || (mseccfg_ & (privilege_ == Privilege::supervisor ? mseccfg::sseed
-                                                                               : mseccfg::useed)) != 0;
+            return machine ||
+                   (mseccfg_ & (privilege_ == Privilege::supervisor ? mseccfg::sseed : mseccfg::useed)) != 0;
         case csr_senvcfg:
             return enabled(stateen::envcfg);
         case csr_siselect:

@@ -66,7 +66,7 @@ inline constexpr u64 imsic = u64{1} << 58, aia = u64{1} << 59, csrind = u64{1} <
 
 namespace mhpmevent {
 inline constexpr u64 uinh = u64{1} << 60, sinh = u64{1} << 61, minh = u64{1} << 62, of = u64{1} << 63;
-}  // namespace envcfg
+}  // namespace mhpmevent
 
 namespace pte {
 inline constexpr u64 v = 1, r = 2, w = 4, x = 8, u = 16, g = 32, a = 64, d = 128, pbmt = u64{3} << 61,

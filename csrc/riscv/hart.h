@@ -261,7 +261,7 @@ class Hart {
     u64 mstatus_writable() const;
     u64 menvcfg_writable() const;
     u64 mstateen_writable(unsigned index) const;
-    u64 interrupts() const;            // bits of mie and mip that there are
+    u64 interrupts() const;             // bits of mie and mip that there are
     u64 supervisor_interrupts() const;  // those that may be delegated
     u64 senvcfg_writable() const;
     void write_mstatus(u64 value, u64 mask);

@@ -212,10 +212,10 @@ Exit& exit_of(const Insn* last) {
         ACCESS(T, store, address, __atomic_store_n(host_, value_, __ATOMIC_RELAXED), \
                store_slow<T>(address_, value_), );                                   \
     } while (0)
-#define ATOMIC_TARGET(T, use)                                        \
-    SYNC;                                                            \
-    u8* const raw_ = atomic_host(RS1, sizeof(T), AtomicUse::use);    \
-    if (raw_ == nullptr) goto exception;                  \
+#define ATOMIC_TARGET(T, use)                                     \
+    SYNC;                                                         \
+    u8* const raw_ = atomic_host(RS1, sizeof(T), AtomicUse::use); \
+    if (raw_ == nullptr) goto exception;                          \
     T* const target_ = reinterpret_cast<T*>(raw_)
 #define ATOMIC_DONE(T)                                    \
     do {                                                  \
@@ -237,27 +237,27 @@ Exit& exit_of(const Insn* last) {
         RD = static_cast<u64>(static_cast<i64>(static_cast<std::make_signed_t<T>>(a)));                     \
     } while (0)
 // The destination of register 0 holds what nobody asked for, and compares as zero.
-#define AMOCAS(T)                                                                                        \
-    do {                                                                                                 \
-        ATOMIC_TARGET(T, modify);                                                                        \
-        T found_ = static_cast<T>(insn->rd < 32 ? RD : 0);                                               \
-        __atomic_compare_exchange_n(target_, &found_, static_cast<T>(RS2), false, __ATOMIC_SEQ_CST,      \
-                                    __ATOMIC_SEQ_CST);                                                   \
-        ATOMIC_DONE(T);                                                                                  \
-        RD = static_cast<u64>(static_cast<i64>(static_cast<std::make_signed_t<T>>(found_)));             \
+#define AMOCAS(T)                                                                                   \
+    do {                                                                                            \
+        ATOMIC_TARGET(T, modify);                                                                   \
+        T found_ = static_cast<T>(insn->rd < 32 ? RD : 0);                                          \
+        __atomic_compare_exchange_n(target_, &found_, static_cast<T>(RS2), false, __ATOMIC_SEQ_CST, \
+                                    __ATOMIC_SEQ_CST);                                              \
+        ATOMIC_DONE(T);                                                                             \
+        RD = static_cast<u64>(static_cast<i64>(static_cast<std::make_signed_t<T>>(found_)));        \
     } while (0)
-#define AMOCAS_PAIR                                                                                  \
-    do {                                                                                             \
-        ATOMIC_TARGET(Pair, modify);                                                                 \
-        const bool named_ = insn->rd < 32;                                                           \
-        const Pair expected_ = named_ ? Pair{x_[insn->rd], x_[insn->rd + 1]} : Pair{};               \
-        const Pair desired_ = insn->rs2 != 0 ? Pair{x_[insn->rs2], x_[insn->rs2 + 1]} : Pair{};      \
-        const Pair found_ = compare_exchange_pair(target_, expected_, desired_);                     \
-        ATOMIC_DONE(Pair);                                                                           \
-        if (named_) {                                                                                \
-            x_[insn->rd] = found_.low;                                                               \
-            x_[insn->rd + 1] = found_.high;                                                          \
-        }                                                                                            \
+#define AMOCAS_PAIR                                                                             \
+    do {                                                                                        \
+        ATOMIC_TARGET(Pair, modify);                                                            \
+        const bool named_ = insn->rd < 32;                                                      \
+        const Pair expected_ = named_ ? Pair{x_[insn->rd], x_[insn->rd + 1]} : Pair{};          \
+        const Pair desired_ = insn->rs2 != 0 ? Pair{x_[insn->rs2], x_[insn->rs2 + 1]} : Pair{}; \
+        const Pair found_ = compare_exchange_pair(target_, expected_, desired_);                \
+        ATOMIC_DONE(Pair);                                                                      \
+        if (named_) {                                                                           \
+            x_[insn->rd] = found_.low;                                                          \
+            x_[insn->rd + 1] = found_.high;                                                     \
+        }                                                                                       \
     } while (0)
 // A reservation is an address and the value read: SC succeeds when the value is still there.
 #define LOAD_RESERVED(T)                                             \

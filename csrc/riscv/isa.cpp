@@ -159,11 +159,11 @@ const InstructionInfo& info(CompressedOpcode opcode) {
 }
 
 const char* format_name(Format format) {
-    static constexpr const char* names[] = {
-        "NONE",    "R",      "R1",    "I",    "SHAMT6", "SHAMT5", "S",   "B",     "U",     "J",
-        "FENCE",   "FENCEI", "CSR",   "CSRI", "SFENCE", "CBO",    "AMO", "LR",    "FL",    "FST",
-        "FFFF_RM", "FFF_RM", "FF_RM", "FFF",  "XFF",    "XF",     "FX",  "XF_RM", "FX_RM", "FLI",
-        "MOPR",    "MOPRR",  "RNUM",  "C"};
+    static constexpr const char* names[] = {"NONE",   "R",     "R1",   "I",     "SHAMT6", "SHAMT5", "S",
+                                            "B",      "U",     "J",    "FENCE", "FENCEI", "CSR",    "CSRI",
+                                            "SFENCE", "CBO",   "AMO",  "LR",    "FL",     "FST",    "FFFF_RM",
+                                            "FFF_RM", "FF_RM", "FFF",  "XFF",   "XF",     "FX",     "XF_RM",
+                                            "FX_RM",  "FLI",   "MOPR", "MOPRR", "RNUM",   "C"};
     return names[static_cast<unsigned>(format)];
 }
 

@@ -33,21 +33,23 @@ constexpr SetKind set_kinds[] = {
 #undef EXTENSION_SET
 };
 
-// Names that stand for several extensions: single letters, the bundles of scalar cryptography, and the profiles, each
-// with all that it makes mandatory.
+// Names that stand for several extensions: single letters, the bundles of scalar cryptography, and the
+// profiles, each with all that it makes mandatory.
 constexpr Row groups[] = {
     {"g", "i m a f d zicsr zifencei"},
     {"b", "zba zbb zbs"},
     {"zkn", "zbkb zbkc zbkx zkne zknd zknh"},
     {"zk", "zkn zkr zkt"},
     {"rva22u64",
-     "i m a f d c zicsr zicntr zihpm ziccif ziccrse ziccamoa zicclsm za64rs zihintpause b zic64b zicbom zicbop zicboz "
+     "i m a f d c zicsr zicntr zihpm ziccif ziccrse ziccamoa zicclsm za64rs zihintpause b zic64b zicbom "
+     "zicbop zicboz "
      "zfhmin zkt"},
     {"rva22s64",
      "rva22u64 zifencei svbare svade ssccptr sstvecd sstvala sscounterenw svpbmt svinval ssu64xl"},
     {"rva23u64", "rva22u64 v zvfhmin zvbb zvkt zihintntl zicond zimop zcmop zcb zfa zawrs supm"},
     {"rva23s64",
-     "rva22s64 rva23u64 svnapot sstc sscofpmf ssnpm h ssstateen shcounterenw shvstvala shtvala shvstvecd shvsatpa "
+     "rva22s64 rva23u64 svnapot sstc sscofpmf ssnpm h ssstateen shcounterenw shvstvala shtvala shvstvecd "
+     "shvsatpa "
      "shgatpa"},
 };
 

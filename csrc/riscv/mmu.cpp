@@ -287,8 +287,8 @@ void Hart::select_translation() {
         performance_mode_changed();
 }
 
-// Ssnpm, Smnpm: PMLEN of explicit accesses to memory. With MXR in force nothing is masked, and in M-mode nothing
-// here ever is (that would be Smmpm).
+// Ssnpm, Smnpm: PMLEN of explicit accesses to memory. With MXR in force nothing is masked, and in M-mode
+// nothing here ever is (that would be Smmpm).
 unsigned Hart::pointer_mask_length(Privilege mode) const {
     if (mode == Privilege::machine || (mstatus_ & mstatus::mxr) != 0) return 0;
     const u64 pmm = (mode == Privilege::supervisor ? menvcfg_ : senvcfg_) & envcfg::pmm;
@@ -298,7 +298,8 @@ unsigned Hart::pointer_mask_length(Privilege mode) const {
 // Sign-extended where it is virtual, zero-extended where it is physical.
 u64 Hart::masked_address(u64 pointer) const {
     const u64 high = pointer << pointer_bits_;
-    return pointer_signed_ ? static_cast<u64>(static_cast<i64>(high) >> pointer_bits_) : high >> pointer_bits_;
+    return pointer_signed_ ? static_cast<u64>(static_cast<i64>(high) >> pointer_bits_)
+                           : high >> pointer_bits_;
 }
 
 void Hart::flush_all() {

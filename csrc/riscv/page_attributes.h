@@ -1,4 +1,5 @@
-// The upper bits of a page-table entry: Svnapot and Svpbmt (Privileged Architecture, chapters of those names).
+// The upper bits of a page-table entry: Svnapot and Svpbmt (Privileged Architecture, chapters of those
+// names).
 #pragma once
 
 #include "base/bits.h"

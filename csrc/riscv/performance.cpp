@@ -1,9 +1,9 @@
 // Counting for Sscofpmf: four programmable counters, overflow, and the interrupt that it raises.
 //
 // A counter holds its value as of a state of its source. It is brought up to date when something changes by
-// which it counts (the mode, its event, its inhibition) or when it is looked at, and costs nothing in between. Overflows
-// of cycles and instructions fall on the instruction: the run loop is bounded by them. Others are noticed
-// when the counters are brought up to date the next time.
+// which it counts (the mode, its event, its inhibition) or when it is looked at, and costs nothing in
+// between. Overflows of cycles and instructions fall on the instruction: the run loop is bounded by them.
+// Others are noticed when the counters are brought up to date the next time.
 //
 // Untrusted input: every value written.
 #include <algorithm>
@@ -55,7 +55,8 @@ u64 Hart::event_total(u64 event, u64 ahead) const {
 
 bool Hart::counter_runs(unsigned index) const {
     const u64 event = performance_.counters[index].event;
-    if ((event & event::selector) == event::none || bit(mcountinhibit_, Performance::first + index)) return false;
+    if ((event & event::selector) == event::none || bit(mcountinhibit_, Performance::first + index))
+        return false;
     switch (performance_.mode) {
         case Privilege::machine:
             return (event & mhpmevent::minh) == 0;
@@ -120,7 +121,8 @@ bool Hart::performance_read(u16 number, u64& value, u64 ahead) {
     if (number == csr_scountovf) {
         value = 0;
         for (unsigned i = 0; i < Performance::count; ++i) {
-            if ((performance_.counters[i].event & mhpmevent::of) != 0) value |= u64{1} << (Performance::first + i);
+            if ((performance_.counters[i].event & mhpmevent::of) != 0)
+                value |= u64{1} << (Performance::first + i);
         }
         if (privilege_ != Privilege::machine) value &= mcounteren_;
         return true;

@@ -6,7 +6,8 @@
 
 namespace wirt::riscv {
 
-// mhpmevent selects one of these. Where the SBI has a number for an event (SBI 2.0, 11.1 and 11.2), it is that.
+// mhpmevent selects one of these. Where the SBI has a number for an event (SBI 2.0, 11.1 and 11.2), it is
+// that.
 namespace event {
 inline constexpr u64 none = 0, cycles = 1, instructions = 2, exceptions = 0x100, interrupts = 0x101,
                      load_tlb_misses = 0x10019, store_tlb_misses = 0x1001b, fetch_tlb_misses = 0x10021;
@@ -23,7 +24,7 @@ struct Performance {
         u64 since = 0;
     };
     Counter counters[count];
-    bool active = false;    // one counts, in some mode
+    bool active = false;                  // one counts, in some mode
     Privilege mode = Privilege::machine;  // in which they count
     // Sources that are counted nowhere else.
     u64 interrupts = 0;

@@ -188,8 +188,8 @@ Bits multiply_patterns(Bits a, Bits b, Rounding rm, u8& flags) {
 template <Pattern Bits>
 u64 divide_significands(u64 dividend, u64 divisor) {
     if constexpr (sizeof(Bits) <= 4) {
-        // With the divisor cut to the 24 bits that it has, 64-bit division gives 39 or 40 bits of quotient; with
-        // the 11 of binary16, 52 or 53.
+        // With the divisor cut to the 24 bits that it has, 64-bit division gives 39 or 40 bits of quotient;
+        // with the 11 of binary16, 52 or 53.
         constexpr int fraction_bits = Format<Bits>::fraction_bits;
         const u64 narrow = divisor >> (leading - fraction_bits);
         return (dividend / narrow) << fraction_bits | (dividend % narrow != 0);
@@ -406,16 +406,16 @@ Bits from_unsigned(u64 value, Rounding rm, u8& flags) {
     return from_magnitude<Bits>(false, value, rm, flags);
 }
 
-#define WIRT_INSTANCES(Bits)                               \
+#define WIRT_INSTANCES(Bits)                             \
     template i8 to_integer<i8>(Bits, Rounding, u8&);     \
     template u8 to_integer<u8>(Bits, Rounding, u8&);     \
-    template i16 to_integer<i16>(Bits, Rounding, u8&);     \
-    template u16 to_integer<u16>(Bits, Rounding, u8&);     \
-    template i32 to_integer<i32>(Bits, Rounding, u8&);     \
-    template u32 to_integer<u32>(Bits, Rounding, u8&);     \
-    template i64 to_integer<i64>(Bits, Rounding, u8&);     \
-    template u64 to_integer<u64>(Bits, Rounding, u8&);     \
-    template Bits from_signed<Bits>(i64, Rounding, u8&);   \
+    template i16 to_integer<i16>(Bits, Rounding, u8&);   \
+    template u16 to_integer<u16>(Bits, Rounding, u8&);   \
+    template i32 to_integer<i32>(Bits, Rounding, u8&);   \
+    template u32 to_integer<u32>(Bits, Rounding, u8&);   \
+    template i64 to_integer<i64>(Bits, Rounding, u8&);   \
+    template u64 to_integer<u64>(Bits, Rounding, u8&);   \
+    template Bits from_signed<Bits>(i64, Rounding, u8&); \
     template Bits from_unsigned<Bits>(u64, Rounding, u8&);
 WIRT_INSTANCES(u16)
 WIRT_INSTANCES(u32)

@@ -143,7 +143,8 @@ u32 f16_to_f32(u16 a, u8& flags);
 u16 f64_to_f16(u64 a, Rounding rm, u8& flags);
 u64 f16_to_f64(u16 a, u8& flags);
 
-// The same by type, for those that are written once for all widths; from any format to any integer of at least 8 bits.
+// The same by type, for those that are written once for all widths; from any format to any integer of at
+// least 8 bits.
 template <std::integral Int, Pattern Bits>
 Int to_integer(Bits a, Rounding rm, u8& flags);
 template <Pattern Bits>

@@ -11,7 +11,8 @@ u64 Hart::pending_interrupts(Privilege level) {
 
 Hart::TopInterrupt Hart::top_interrupt(u64 pending, Privilege level) const {
     TopInterrupt top{irq_ssi, ~u32{0}};
-    // Order of priority: MEI, MSI, MTI, SEI, SSI, STI, LCOFI (3.1.9). It decides between equal priority numbers.
+    // Order of priority: MEI, MSI, MTI, SEI, SSI, STI, LCOFI (3.1.9). It decides between equal priority
+    // numbers.
     for (const Interrupt which : {irq_mei, irq_msi, irq_mti, irq_sei, irq_ssi, irq_sti, irq_lcofi}) {
         if (!bit(pending, which)) continue;
         const u32 number = priority_number(which, level);

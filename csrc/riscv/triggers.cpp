@@ -1,9 +1,10 @@
 // Sdtrig 1.0: address triggers of type mcontrol6, whose action is a breakpoint exception.
 //
-// Four triggers, each of type 6 or 15 (disabled). They compare addresses, and fire before the access. Fields that
-// would make them match data, match sizes, chain them, qualify them by context or enter Debug Mode are zero.
-// Where a trap handler could be interrupted by its own trigger none fires: M-mode with MIE clear, and S-mode
-// with SIE clear where breakpoints are delegated to it (5.4, the first of the solutions there; so there is no tcontrol).
+// Four triggers, each of type 6 or 15 (disabled). They compare addresses, and fire before the access. Fields
+// that would make them match data, match sizes, chain them, qualify them by context or enter Debug Mode are
+// zero. Where a trap handler could be interrupted by its own trigger none fires: M-mode with MIE clear, and
+// S-mode with SIE clear where breakpoints are delegated to it (5.4, the first of the solutions there; so
+// there is no tcontrol).
 //
 // Untrusted input: every value written.
 #include <bit>
@@ -16,8 +17,9 @@ namespace wirt::riscv {
 namespace {
 
 constexpr u64 type_shift = 60, type_mcontrol6 = 6, type_disabled = 15;
-constexpr u64 mcontrol6_load = 1, mcontrol6_store = 2, mcontrol6_execute = 4, mcontrol6_u = 8, mcontrol6_s = 16,
-              mcontrol6_m = 64, mcontrol6_match = 15u << 7, mcontrol6_hit0 = 1u << 22, mcontrol6_hit1 = 1u << 25;
+constexpr u64 mcontrol6_load = 1, mcontrol6_store = 2, mcontrol6_execute = 4, mcontrol6_u = 8,
+              mcontrol6_s = 16, mcontrol6_m = 64, mcontrol6_match = 15u << 7, mcontrol6_hit0 = 1u << 22,
+              mcontrol6_hit1 = 1u << 25;
 constexpr u64 mcontrol6_writable = mcontrol6_load | mcontrol6_store | mcontrol6_execute | mcontrol6_u |
                                    mcontrol6_s | mcontrol6_m | mcontrol6_match | mcontrol6_hit0 |
                                    mcontrol6_hit1;
@@ -117,8 +119,8 @@ bool Hart::trigger_write(u16 number, u64 value) {
     }
 }
 
-// What is decoded and what is in the TLBs depends on what is armed: it goes when that was, or is, anything. Code is
-// dropped when events are settled, for a block runs now.
+// What is decoded and what is in the TLBs depends on what is armed: it goes when that was, or is, anything.
+// Code is dropped when events are settled, for a block runs now.
 void Hart::update_triggers() {
     bool fetch = false;
     bool data = false;

@@ -1,5 +1,5 @@
-// What the Zfa extension adds to softfloat.h (The RISC-V Instruction Set Manual, Volume I, chapter "Zfa"), for
-// every format. Every pattern is a legal, untrusted input.
+// What the Zfa extension adds to softfloat.h (The RISC-V Instruction Set Manual, Volume I, chapter "Zfa"),
+// for every format. Every pattern is a legal, untrusted input.
 #pragma once
 
 #include <array>
@@ -12,10 +12,10 @@ namespace wirt::riscv::fp {
 namespace detail {
 
 // Table "Immediate values loaded by FLI". Numbers 1, 30 and 31 are the format's own: see immediate_patterns.
-inline constexpr double immediates[32] = {
-    -1.0,  1.0,  0x1p-16, 0x1p-15, 0x1p-8, 0x1p-7, 0.0625, 0.125, 0.25, 0.3125, 0.375,
-    0.4375, 0.5, 0.625,   0.75,    0.875,  1.0,    1.25,   1.5,   1.75, 2.0,    2.5,
-    3.0,   4.0,  8.0,     16.0,    128.0,  256.0,  0x1p15, 0x1p16, 1.0, 1.0};
+inline constexpr double immediates[32] = {-1.0, 1.0,    0x1p-16, 0x1p-15, 0x1p-8, 0x1p-7, 0.0625, 0.125,
+                                          0.25, 0.3125, 0.375,   0.4375,  0.5,    0.625,  0.75,   0.875,
+                                          1.0,  1.25,   1.5,     1.75,    2.0,    2.5,    3.0,    4.0,
+                                          8.0,  16.0,   128.0,   256.0,   0x1p15, 0x1p16, 1.0,    1.0};
 
 // All of them but 2^16 in binary16, which then is infinity, are numbers of every format.
 template <Pattern Bits>

@@ -1,4 +1,5 @@
-// What is computed without the host's instructions is what they compute; vectors of FIPS 197 (appendix A.1, B).
+// What is computed without the host's instructions is what they compute; vectors of FIPS 197 (appendix A.1,
+// B).
 #include "riscv/crypto.h"
 
 #include <cstdio>

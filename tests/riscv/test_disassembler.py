@@ -122,8 +122,8 @@ def test_every_table_entry_is_disassembled():
     assert {row.name for row in isa.instructions() if not row.compressed} <= seen
 
 
-# The specification's figures: (bits 31 to 25, 24 to 20, 14 to 12, 6 to 0), None where an operand is. Of AMOs bits 26 and
-# 25 are aq and rl: their first field is bits 31 to 27.
+# The specification's figures: (bits 31 to 25, 24 to 20, 14 to 12, 6 to 0), None where an operand is. Of AMOs bits 26
+# and 25 are aq and rl: their first field is bits 31 to 27.
 OP, OP_FP, AMO, SYSTEM = 0x33, 0x53, 0x2F, 0x73
 FIGURES = {
     "czero.eqz": (7, None, 5, OP),
@@ -153,7 +153,8 @@ COMPRESSED_FIGURES = {
     "c.lh": ("100001___1-__-00", "lh a2,2(a1)", 0x85F0), "c.sb": ("100010___--__-00", "sb a2,3(a1)", 0x89F0),
     "c.sh": ("100011___0-__-00", "sh a2,2(a1)", 0x8DB0), "c.zext.b": ("100111___1100001", "andi a1,a1,255", 0x9DE1),
     "c.sext.b": ("100111___1100101", "sext.b a1,a1", 0x9DE5), "c.zext.h": ("100111___1101001", "zext.h a1,a1", 0x9DE9),
-    "c.sext.h": ("100111___1101101", "sext.h a1,a1", 0x9DED), "c.zext.w": ("100111___1110001", "add.uw a1,a1,zero", 0x9DF1),
+    "c.sext.h": ("100111___1101101", "sext.h a1,a1", 0x9DED),
+    "c.zext.w": ("100111___1110001", "add.uw a1,a1,zero", 0x9DF1),
     "c.not": ("100111___1110101", "xori a1,a1,-1", 0x9DF5), "c.mul": ("100111___10__-01", "mul a1,a1,a2", 0x9DD1),
     "c.mop": ("01100___10000001", "addi zero,zero,0", 0x6181),
 }  # fmt: skip

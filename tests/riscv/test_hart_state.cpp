@@ -6,8 +6,8 @@
 #include <cstring>
 
 #include "riscv/hart.h"
-#include "support/state_copy.h"
 #include "support/check.h"
+#include "support/state_copy.h"
 
 namespace {
 

@@ -1,4 +1,4 @@
-"""The monitor's SBI PMU extension (SBI 2.0, chapter 11) on harts whose counters can be programmed, and what firmware is told."""
+"""The monitor's SBI PMU extension (SBI 2.0, chapter 11) on harts with Sscofpmf, and what firmware is told of them."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_an_overflow_reaches_the_supervisor(supervisor: Supervisor):
     loop = [encode("jal", 0, imm=0)] * 65
     supervisor.vm.memory[CODE : CODE + 260] = struct.pack("<65I", *loop)
     supervisor.hart.pc = CODE
-    supervisor.vm.run_for(100)
+    supervisor.vm.step(100)
     assert supervisor.csr["scause"] == 1 << 63 | LCOFI
     assert supervisor.hart.pc == CODE + 0x100
 

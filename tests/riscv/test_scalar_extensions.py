@@ -7,7 +7,7 @@ import struct
 import pytest
 
 import wirt
-from support.assembler import encode
+from support.assembler import Assembler, encode
 from support.firmware import SPIN
 from support.lab import ALL, CODE, HANDLER, ILLEGAL, NOP, Lab
 from wirt import Privilege, isa
@@ -72,7 +72,7 @@ def test_an_overflow_interrupts_behind_the_instruction_that_causes_it(lab: Lab, 
     lab.csr["mhpmcounter6"] = -left & ALL
     lab.csr["mhpmevent6"] = event | MINH
     lab.hart.privilege, lab.hart.pc, lab.x["t0"] = Privilege.supervisor, CODE, 0
-    lab.vm.run_for(left + 50)
+    lab.vm.step(left + 50)
     assert lab.hart.pc == HANDLER
     assert lab.csr["scause"] == 1 << 63 | LCOFI
     assert lab.x["t0"] == (left + 1) // 2
@@ -199,29 +199,33 @@ def test_a_watched_page_is_as_it_was_when_the_trigger_is_gone(lab: Lab):
 
 
 def test_amocas_q_loses_no_update_of_another_hart():
-    """Two harts count up one pair of doublewords, whose upper half is twice the lower."""
-    rounds = 3000
-    code = [
-        encode("lui", 10, imm=0x80010),
-        encode("slli", 10, 10, imm=32), encode("srli", 10, 10, imm=32),
-        encode("lui", 11, imm=rounds >> 12), encode("addiw", 11, 11, imm=rounds & 0xFFF),
-        # again:
-        encode("ld", 6, 10), encode("ld", 7, 10, imm=8),
-        encode("addi", 28, 6, imm=1), encode("addi", 29, 7, imm=2),
-        encode("addi", 12, 6), encode("addi", 13, 7),
-        encode("amocas.q", 6, 10, 28),
-        encode("bne", 0, 6, 12, imm=-28), encode("bne", 0, 7, 13, imm=-32),
-        encode("addi", 11, 11, imm=-1),
-        encode("bne", 0, 11, 0, imm=-40),
-        encode("addi", 14, 0, imm=1),
-        encode("jal", 0, imm=0),
-    ]  # fmt: skip
-    with wirt.Machine(
-        firmware=struct.pack(f"<{len(code)}I", *code), memory="16M", cpus=2, isa="rv64gc_zacas"
-    ) as vm:
-        vm.add_breakpoint(0x8000_0000 + 4 * (len(code) - 1))
-        for _ in range(2):
-            vm.run(timeout=120)
+    """Two harts count up one pair of doublewords, whose upper half is twice the lower; the last one powers off."""
+    rounds = 2000
+    asm = Assembler()
+    asm.li(10, 0x8001_0000)
+    asm.li(11, rounds)
+    asm.label("again")
+    asm.op("ld", 6, 10)
+    asm.op("ld", 7, 10, imm=8)
+    for to, register, by in ((28, 6, 1), (29, 7, 2), (12, 6, 0), (13, 7, 0)):
+        asm.op("addi", to, register, imm=by)
+    asm.op("amocas.q", 6, 10, 28)
+    asm.jump("again", "bne", rs1=6, rs2=12)
+    asm.jump("again", "bne", rs1=7, rs2=13)
+    asm.op("addi", 11, 11, imm=-1)
+    asm.jump("again", "bne", rs1=11)
+    asm.op("addi", 10, 10, imm=64)
+    asm.op("addi", 5, 0, imm=1)
+    asm.op("amoadd.d", 5, 10, 5)
+    asm.label("rest")
+    asm.jump("rest", "beq", rs1=5)
+    asm.li(5, 0x10_0000)
+    asm.li(6, 0x5555)
+    asm.op("sw", 0, 5, 6)
+    asm.jump("rest")
+    with wirt.Machine(firmware=asm.assemble(), memory="16M", cpus=2, isa="rv64gc_zacas") as vm:
+        vm.start()
+        assert vm.wait(120)
         assert struct.unpack("<QQ", vm.memory[0x8001_0000:0x8001_0010]) == (2 * rounds, 4 * rounds)
 
 

@@ -61,7 +61,7 @@ def encode(
     kind = row.format
     if kind in ("NONE", "C"):
         return raw
-    raw |= (rd << 7 if row.mask >> 7 & 31 == 0 else 0) | (rs1 << 15 if row.mask >> 15 & 31 == 0 else 0)
+    raw |= (rd << 7 if row.mask >> 7 & 30 == 0 else 0) | (rs1 << 15 if row.mask >> 15 & 31 == 0 else 0)
     if kind == "RNUM":
         raw |= imm << 20
     elif kind in ("I", "FL"):

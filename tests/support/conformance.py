@@ -67,7 +67,9 @@ def main() -> int:
     parser.add_argument("--scalar", action="store_true", help="on harts with all scalar extensions")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at a difference")
     options = parser.parse_args()
-    print(f"Spike {spike.version()}, --isa={spike.ISA_SCALAR if options.scalar else spike.ISA}, seeds from {options.seed}")
+    print(
+        f"Spike {spike.version()}, --isa={spike.ISA_SCALAR if options.scalar else spike.ISA}, seeds from {options.seed}"
+    )
     differences: list[str] = []
     for title, programs, limit in (
         ("random programs", user_programs(options.seed, options.scalar), options.instructions),

@@ -674,8 +674,8 @@ WRITABLE = {
 UNSHARED_CSRS = {0xF11, 0xF12, 0xF13, 0xB00, 0xB02, 0xC00, 0xC01, 0xC02}
 # In Spike only: the debug specification's, and the numbers of PMP entries beyond the 16, which read as 0 there.
 ABSENT_HERE = {*range(0x7A0, 0x7B4), 0x5A8, *range(0x3A4, 0x3B0), *range(0x3C0, 0x3F0)}
-# Of a hart with all scalar extensions: counters in Spike count nothing and select nothing, its triggers can do more, and
-# it has custom state and the privilege modes' enables of other extensions.
+# Of a hart with all scalar extensions: counters in Spike count nothing and select nothing, its triggers can do more,
+# and it has custom state and the privilege modes' enables of other extensions.
 TDATA1 = 0x7A1
 WRITABLE_SCALAR = WRITABLE | {
     0x30C: STATE_ENABLES,
@@ -722,7 +722,12 @@ class Registers(Frame):
                 value |= 6 << 60
             asm.li(7, value)
             # Setting and clearing could make a reserved value.
-            asm.op("csrrw" if number in RESERVED_TWO or number == TDATA1 else rng.choice(("csrrw", "csrrs", "csrrc")), A2, 7, csr=number)
+            asm.op(
+                "csrrw" if number in RESERVED_TWO or number == TDATA1 else rng.choice(("csrrw", "csrrs", "csrrc")),
+                A2,
+                7,
+                csr=number,
+            )
             asm.csrr(A2 + 1, number)
             # The registers behind it that share its fields.
             asm.csrr(A2 + 2, rng.choice(("sstatus", "sie", "sip", "fcsr")))

@@ -289,7 +289,8 @@ class Generator:
             if name in ("c.addi4spn", "c.lw", "c.ld", "c.lbu", "c.lhu", "c.lh") and rd_low in self.bases:
                 continue
             if (
-                name in ("c.srli", "c.srai", "c.andi", "c.sub", "c.xor", "c.or", "c.and", "c.subw", "c.addw", *ZCB_UNARY)
+                name
+                in ("c.srli", "c.srai", "c.andi", "c.sub", "c.xor", "c.or", "c.and", "c.subw", "c.addw", *ZCB_UNARY)
                 and rs1_low in self.bases
             ):
                 continue

@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 from .assembler import MASK64
-from .privileged_programs import A1, A2, ACCESS_SIZE, CACHE, DATA, MPRV, STUB_OF, STUBS, SUPERVISOR_VECTORS, Frame
-from .privileged_programs import access_code
+from .privileged_programs import (
+    A1,
+    ACCESS_SIZE,
+    CACHE,
+    DATA,
+    MPRV,
+    STUB_OF,
+    STUBS,
+    SUPERVISOR_VECTORS,
+    Frame,
+    access_code,
+)
 from .random_programs import Program
 
 MIE, SIE, MPIE, SPIE = 1 << 3, 1 << 1, 1 << 7, 1 << 5
