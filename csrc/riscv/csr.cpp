@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "riscv/hart.h"
 #include "riscv/isa.h"
+#include "riscv/vector/unit.h"
 
 namespace wirt::riscv {
 
@@ -20,14 +21,16 @@ constexpr u64 supervisor_irqs = irq_bit(irq_ssi) | irq_bit(irq_sti) | irq_bit(ir
 constexpr u64 all_irqs = supervisor_irqs | irq_bit(irq_msi) | irq_bit(irq_mti) | irq_bit(irq_mei);
 // Every exception but the ecall from M-mode, which is never delegated.
 constexpr u64 delegable_exceptions = 0xb3ff;
+constexpr u64 guest_exceptions = u64{1} << exc_ecall_vs | u64{1} << exc_fetch_guest_page |
+                                 u64{1} << exc_load_guest_page | u64{1} << exc_virtual_instruction |
+                                 u64{1} << exc_store_guest_page;
 
 constexpr u64 mstatus_fields = mstatus::sie | mstatus::mie | mstatus::spie | mstatus::mpie | mstatus::spp |
-                               mstatus::mpp | mstatus::fs | mstatus::mprv | mstatus::sum | mstatus::mxr |
-                               mstatus::tvm | mstatus::tw | mstatus::tsr;
+                               mstatus::mpp | mstatus::fs | mstatus::vs | mstatus::mprv | mstatus::sum |
+                               mstatus::mxr | mstatus::tvm | mstatus::tw | mstatus::tsr;
 constexpr u64 sstatus_writable =
-    mstatus::sie | mstatus::spie | mstatus::spp | mstatus::fs | mstatus::sum | mstatus::mxr;
-constexpr u64 sstatus_visible =
-    sstatus_writable | mstatus::ube | mstatus::vs | mstatus::xs | mstatus::uxl | mstatus::sd;
+    mstatus::sie | mstatus::spie | mstatus::spp | mstatus::fs | mstatus::vs | mstatus::sum | mstatus::mxr;
+constexpr u64 sstatus_visible = sstatus_writable | mstatus::ube | mstatus::xs | mstatus::uxl | mstatus::sd;
 
 constexpr u64 pmp_address_mask = (u64{1} << 54) - 1;
 constexpr u8 pmpcfg_writable = 0x9f;
@@ -49,18 +52,18 @@ constexpr bool pmp_permission_exists(u8 cfg) {
     return (cfg & 3) != 2;
 }
 
-// CBIE = 2 is reserved: such a write leaves the field as it is. So is PMM = 1, which becomes 0.
-u64 write_envcfg(u64 old, u64 value, u64 writable) {
-    if ((value & envcfg::cbie) == u64{2} << 4) value = (value & ~envcfg::cbie) | (old & envcfg::cbie);
-    if ((value & envcfg::pmm) == u64{1} << 32) value &= ~envcfg::pmm;
-    return value & writable;
-}
-
 std::vector<CsrInfo> build_csrs() {
     std::vector<CsrInfo> list = {
         {csr_fflags, "fflags"},
         {csr_frm, "frm"},
         {csr_fcsr, "fcsr"},
+        {csr_vstart, "vstart"},
+        {csr_vxsat, "vxsat"},
+        {csr_vxrm, "vxrm"},
+        {csr_vcsr, "vcsr"},
+        {csr_vl, "vl"},
+        {csr_vtype, "vtype"},
+        {csr_vlenb, "vlenb"},
         {csr_sstatus, "sstatus"},
         {csr_sie, "sie"},
         {csr_stvec, "stvec"},
@@ -115,12 +118,46 @@ std::vector<CsrInfo> build_csrs() {
         {csr_tdata2, "tdata2"},
         {csr_tdata3, "tdata3"},
         {csr_tinfo, "tinfo"},
+        {csr_vsstatus, "vsstatus"},
+        {csr_vsie, "vsie"},
+        {csr_vstvec, "vstvec"},
+        {csr_vsscratch, "vsscratch"},
+        {csr_vsepc, "vsepc"},
+        {csr_vscause, "vscause"},
+        {csr_vstval, "vstval"},
+        {csr_vsip, "vsip"},
+        {csr_vstimecmp, "vstimecmp"},
+        {csr_vsatp, "vsatp"},
+        {csr_vsiselect, "vsiselect"},
+        {csr_vsireg, "vsireg"},
+        {csr_vstopei, "vstopei"},
+        {csr_vstopi, "vstopi"},
+        {csr_mtinst, "mtinst"},
+        {csr_mtval2, "mtval2"},
+        {csr_hstatus, "hstatus"},
+        {csr_hedeleg, "hedeleg"},
+        {csr_hideleg, "hideleg"},
+        {csr_hie, "hie"},
+        {csr_htimedelta, "htimedelta"},
+        {csr_hcounteren, "hcounteren"},
+        {csr_hgeie, "hgeie"},
+        {csr_hvien, "hvien"},
+        {csr_hvictl, "hvictl"},
+        {csr_henvcfg, "henvcfg"},
+        {csr_htval, "htval"},
+        {csr_hip, "hip"},
+        {csr_hvip, "hvip"},
+        {csr_hviprio1, "hviprio1"},
+        {csr_hviprio2, "hviprio2"},
+        {csr_htinst, "htinst"},
+        {csr_hgatp, "hgatp"},
+        {csr_hgeip, "hgeip"},
     };
     static constexpr std::array<const char*, 2> pmpcfg = {"pmpcfg0", "pmpcfg2"};
     for (u16 i = 0; i < 2; ++i) list.push_back({static_cast<u16>(csr_pmpcfg0 + 2 * i), pmpcfg[i]});
     // Numbered families; their names live as long as the process.
     static std::vector<std::string> names;
-    names.reserve(16 + 3 * 29 + 2 * 4);
+    names.reserve(16 + 3 * 29 + 3 * 4);
     const auto family = [&](const char* stem, u16 first_number, u16 first_index, u16 count) {
         for (u16 i = 0; i < count; ++i) {
             names.push_back(stem + std::to_string(first_index + i));
@@ -133,6 +170,7 @@ std::vector<CsrInfo> build_csrs() {
     family("hpmcounter", csr_hpmcounter3, 3, 29);
     family("mstateen", csr_mstateen0, 0, 4);
     family("sstateen", csr_sstateen0, 0, 4);
+    family("hstateen", csr_hstateen0, 0, 4);
     std::sort(list.begin(), list.end(),
               [](const CsrInfo& a, const CsrInfo& b) { return a.number < b.number; });
     return list;
@@ -153,12 +191,43 @@ u64 Hart::mip() {
 }
 
 void Hart::update_timer() {
+    if (has_h_) update_guest_timer();
     if ((menvcfg_ & envcfg::stce) == 0) return;
     if (environment_.time(*this) >= stimecmp_) {
         mip_.fetch_or(irq_bit(irq_sti));
     } else {
         mip_.fetch_and(~irq_bit(irq_sti));
     }
+}
+
+// CBIE = 2 is reserved: such a write leaves the field as it is. So is PMM = 1, which becomes 0.
+u64 Hart::write_envcfg(u64 old, u64 value, u64 writable) {
+    if ((value & envcfg::cbie) == u64{2} << 4) value = (value & ~envcfg::cbie) | (old & envcfg::cbie);
+    if ((value & envcfg::pmm) == u64{1} << 32) value &= ~envcfg::pmm;
+    return value & writable;
+}
+
+void Hart::update_unit_states() {
+    const auto state = [this](u64 field, unsigned shift) {
+        const u64 own = (mstatus_ & field) >> shift;
+        const u64 guest = virtual_ ? (h_.vsstatus & field) >> shift : own;
+        return static_cast<u8>(std::min(own, guest));
+    };
+    float_state_ = state(mstatus::fs, mstatus::fs_shift);
+    vector_state_ = state(mstatus::vs, mstatus::vs_shift);
+}
+
+// "When V=1, modifying the floating-point state causes both fields to be set to Dirty."
+void Hart::mark_float_dirty() {
+    mstatus_ |= mstatus::fs | mstatus::sd;
+    if (virtual_) h_.vsstatus |= mstatus::fs | mstatus::sd;
+    float_state_ = 3;
+}
+
+void Hart::mark_vector_dirty() {
+    mstatus_ |= mstatus::vs | mstatus::sd;
+    if (virtual_) h_.vsstatus |= mstatus::vs | mstatus::sd;
+    vector_state_ = 3;
 }
 
 void Hart::update_float_mode() {
@@ -174,6 +243,8 @@ u64 Hart::misa() const {
              std::pair{'f', isa_.has(Extension::f)},
              std::pair{'d', isa_.has(Extension::d)},
              std::pair{'c', isa_.has(Extension::c)},
+             std::pair{'v', isa_.has(Extension::v)},
+             std::pair{'h', has_h_},
              std::pair{'b', isa_.has(Extension::zba) && isa_.has(Extension::zbb) && isa_.has(Extension::zbs)},
          }) {
         if (there) value |= u64{1} << (letter - 'a');
@@ -182,7 +253,8 @@ u64 Hart::misa() const {
 }
 
 u64 Hart::mstatus_writable() const {
-    return mstatus_fields & ~(isa_.has(Extension::f) ? 0 : mstatus::fs);
+    return (mstatus_fields | (has_h_ ? mstatus::mpv | mstatus::gva : 0)) &
+           ~(isa_.has(Extension::f) ? 0 : mstatus::fs) & ~(vector_ ? 0 : mstatus::vs);
 }
 
 u64 Hart::senvcfg_writable() const {
@@ -194,7 +266,7 @@ u64 Hart::senvcfg_writable() const {
 }
 
 u64 Hart::interrupts() const {
-    return all_irqs | (isa_.has(Extension::sscofpmf) ? irq_bit(irq_lcofi) : 0);
+    return all_irqs | delegated_always_ | (isa_.has(Extension::sscofpmf) ? irq_bit(irq_lcofi) : 0);
 }
 
 u64 Hart::supervisor_interrupts() const {
@@ -211,24 +283,31 @@ u64 Hart::menvcfg_writable() const {
     return writable;
 }
 
+// PMM is there by Ssnpm, as it is in senvcfg.
+u64 Hart::henvcfg_writable() const {
+    return (menvcfg_writable() & ~envcfg::pmm) | (isa_.has(Extension::ssnpm) ? envcfg::pmm : 0);
+}
+
 void Hart::write_mstatus(u64 value, u64 mask) {
     u64 next = (mstatus_ & ~mask) | (value & mask);
     // MPP = 2 is no mode: the field keeps its value.
     if ((next & mstatus::mpp) == u64{2} << mstatus::mpp_shift)
         next = (next & ~mstatus::mpp) | (mstatus_ & mstatus::mpp);
     next &= ~mstatus::sd;
-    if ((next & mstatus::fs) == mstatus::fs) next |= mstatus::sd;
+    if (mstatus::dirty(next)) next |= mstatus::sd;
     mstatus_ = next;
     select_translation();
 }
 
+void Hart::require_legal(bool legal, const char* what) const {
+    if (legal) return;
+    throw StateError("the saved state of hart " + std::to_string(id_) + " is broken: no hart has such a " +
+                     what);
+}
+
 // What no guest could have brought about is not taken from a saved state: much of it is used as an index.
 void Hart::require_legal_state() const {
-    const auto require = [this](bool legal, const char* what) {
-        if (legal) return;
-        throw StateError("the saved state of hart " + std::to_string(id_) +
-                         " is broken: no hart has such a " + what);
-    };
+    const auto require = [this](bool legal, const char* what) { require_legal(legal, what); };
     const auto require_bits = [&](u64 value, u64 bits, const char* what) {
         require((value & ~bits) == 0, what);
     };
@@ -241,11 +320,11 @@ void Hart::require_legal_state() const {
     require_bits(frm_, 7, "frm");
     require_bits(mstatus_ ^ mstatus_fixed, mstatus_writable() | mstatus::sd, "mstatus");
     require((mstatus_ & mstatus::mpp) != u64{2} << mstatus::mpp_shift, "mstatus.MPP");
-    require(((mstatus_ & mstatus::sd) != 0) == ((mstatus_ & mstatus::fs) == mstatus::fs), "mstatus.SD");
+    require(((mstatus_ & mstatus::sd) != 0) == mstatus::dirty(mstatus_), "mstatus.SD");
     require_bits(mip_.load(), interrupts(), "mip");
     require_bits(mie_, interrupts(), "mie");
     require_bits(mideleg_, supervisor_interrupts(), "mideleg");
-    require_bits(medeleg_, delegable_exceptions, "medeleg");
+    require_bits(medeleg_, delegable_exceptions | (has_h_ ? guest_exceptions : 0), "medeleg");
     require_bits(mtvec_ | stvec_, ~u64{2}, "trap vector");
     require_bits(mepc_ | sepc_, ~u64{1}, "mepc or sepc");
     require(satp_mode_exists(satp_), "satp.MODE");
@@ -267,15 +346,27 @@ void Hart::require_legal_state() const {
 
 bool Hart::csr_accessible(u16 number, bool writes) const {
     if (writes && (number >> 10) == 3) return false;
-    if (static_cast<unsigned>(privilege_) < bits<unsigned>(number, 8, 2)) return false;
+    // S-mode has the hypervisor's numbers too; what does not exist is found out later.
+    const unsigned level = privilege_ == Privilege::supervisor ? 2 : static_cast<unsigned>(privilege_);
+    if (level < bits<unsigned>(number, 8, 2)) return false;
     switch (number) {
         case csr_fflags:
         case csr_frm:
         case csr_fcsr:
-            return (mstatus_ & mstatus::fs) != 0;
+            return float_state_ != 0;
+        case csr_vstart:
+        case csr_vxsat:
+        case csr_vxrm:
+        case csr_vcsr:
+        case csr_vl:
+        case csr_vtype:
+        case csr_vlenb:
+            return vector_ && vector_state_ != 0;
         case csr_satp:
+        case csr_hgatp:
             return !(privilege_ == Privilege::supervisor && (mstatus_ & mstatus::tvm) != 0);
         case csr_stimecmp:
+        case csr_vstimecmp:
             // Sstc 1.0: the register needs STCE and, below M-mode, mcounteren.TM.
             if (!isa_.has(Extension::sstc)) return false;
             if (privilege_ == Privilege::machine) return true;
@@ -314,6 +405,16 @@ bool Hart::csr_read(u16 number, u64& value) {
         case csr_fcsr:
             value = static_cast<u64>(frm_) << 5 | fflags_;
             return true;
+        case csr_vstart:
+        case csr_vxsat:
+        case csr_vxrm:
+        case csr_vcsr:
+        case csr_vl:
+        case csr_vtype:
+        case csr_vlenb:
+            if (!vector_) return false;
+            value = vector_->read_csr(number);
+            return true;
         case csr_mcycle:
         case csr_cycle:
             value = counter(cycles_, cycle_offset_, 0);
@@ -323,7 +424,7 @@ bool Hart::csr_read(u16 number, u64& value) {
             value = counter(instructions(), instret_offset_, 2);
             return true;
         case csr_time:
-            value = environment_.time(*this);
+            value = environment_.time(*this) + (virtual_ ? h_.htimedelta : 0);
             return true;
 
         case csr_sstatus:
@@ -383,7 +484,7 @@ bool Hart::csr_read(u16 number, u64& value) {
             value = medeleg_;
             return true;
         case csr_mideleg:
-            value = mideleg_;
+            value = mideleg_ | delegated_always_;
             return true;
         case csr_mie:
             value = mie_;
@@ -433,29 +534,36 @@ bool Hart::csr_read(u16 number, u64& value) {
                      (number >= csr_hpmcounter3 && number < csr_hpmcounter3 + 29) ||
                      (number >= csr_mhpmevent3 && number < csr_mhpmevent3 + 29);
     value = 0;
-    return hpm || aia_read(number, value);
+    return hpm || hypervisor_read(number, value) || aia_read(number, value);
 }
 
 bool Hart::csr_write(u16 number, u64 value) {
-    const auto float_dirty = [&] { mstatus_ |= mstatus::fs | mstatus::sd; };
     // The write of a counter counts for itself: what is read back at once is what was written (3.1.10).
     const u64 ahead = at_block_ != nullptr ? at_block_->count - retired_before(at_block_, at_insn_) - 1 : 0;
     switch (number) {
         case csr_fflags:
             fflags_ = value & 31;
-            float_dirty();
+            mark_float_dirty();
             update_float_mode();
             return true;
         case csr_frm:
             frm_ = value & 7;
-            float_dirty();
+            mark_float_dirty();
             update_float_mode();
             return true;
         case csr_fcsr:
             fflags_ = value & 31;
             frm_ = (value >> 5) & 7;
-            float_dirty();
+            mark_float_dirty();
             update_float_mode();
+            return true;
+        case csr_vstart:
+        case csr_vxsat:
+        case csr_vxrm:
+        case csr_vcsr:
+            if (!vector_) return false;
+            vector_->write_csr(number, value);
+            mark_vector_dirty();
             return true;
 
         case csr_sstatus:
@@ -513,7 +621,7 @@ bool Hart::csr_write(u16 number, u64 value) {
         case csr_misa:
             return true;
         case csr_medeleg:
-            medeleg_ = value & delegable_exceptions;
+            medeleg_ = value & (delegable_exceptions | (has_h_ ? guest_exceptions : 0));
             return true;
         case csr_mideleg:
             mideleg_ = value & supervisor_interrupts();
@@ -578,6 +686,7 @@ bool Hart::csr_write(u16 number, u64 value) {
             if ((menvcfg_ & envcfg::stce) == 0) writable |= irq_bit(irq_sti);
             if (isa_.has(Extension::sscofpmf)) writable |= irq_bit(irq_lcofi);
             if ((aia_.mvien & irq_bit(irq_sei)) != 0) writable &= ~irq_bit(irq_sei);
+            writable |= delegated_always_ & irq_bit(irq_vssi);
             mip_.fetch_and(~writable | value);
             mip_.fetch_or(value & writable);
             return true;
@@ -608,18 +717,29 @@ bool Hart::csr_write(u16 number, u64 value) {
     }
     if (extension_csr_write(number, value)) return true;
     return (number >= csr_mhpmcounter3 && number < csr_mhpmcounter3 + 29) ||
-           (number >= csr_mhpmevent3 && number < csr_mhpmevent3 + 29) || aia_write(number, value);
+           (number >= csr_mhpmevent3 && number < csr_mhpmevent3 + 29) || hypervisor_write(number, value) ||
+           aia_write(number, value);
 }
 
 bool Hart::csr_access(u16 number, CsrOp op, u64 operand, bool writes, bool reads, u64& old) {
-    if (!csr_accessible(number, writes)) return false;
+    if (virtual_) return guest_csr_access(number, op, operand, writes, reads, old);
+    if (csr_accessible(number, writes)) return perform_csr_access(number, op, operand, writes, reads, old);
+    illegal_instruction();
+    return false;
+}
+
+bool Hart::perform_csr_access(u16 number, CsrOp op, u64 operand, bool writes, bool reads, u64& old) {
+    const auto done = [this](bool exists) {
+        if (!exists) illegal_instruction();
+        return exists;
+    };
     old = 0;
     if (reaches_interrupt_file(number)) {
         // A message may come at any time: what is read and what is written are one step.
         const u64 mask = !writes ? 0 : op == CsrOp::write ? ~u64{0} : operand;
-        return interrupt_file_access(number, mask, op == CsrOp::clear ? 0 : operand, writes, old);
+        return done(interrupt_file_access(number, mask, op == CsrOp::clear ? 0 : operand, writes, old));
     }
-    if ((reads || op != CsrOp::write || !writes) && !csr_read(number, old)) return false;
+    if ((reads || op != CsrOp::write || !writes) && !csr_read(number, old)) return done(false);
     if (!writes) return true;
     u64 value = operand;
     if (op != CsrOp::write) {
@@ -628,7 +748,7 @@ bool Hart::csr_access(u16 number, CsrOp op, u64 operand, bool writes, bool reads
         if (number == csr_mip) base = mip_.load();
         value = op == CsrOp::set ? base | operand : base & ~operand;
     }
-    return csr_write(number, value);
+    return done(csr_write(number, value));
 }
 
 std::optional<u64> Hart::peek_csr(u16 number) {

@@ -22,6 +22,9 @@ constexpr bool is_mstateen(u16 number) {
 constexpr bool is_sstateen(u16 number) {
     return number >= csr_sstateen0 && number < csr_sstateen0 + 4;
 }
+constexpr bool is_hstateen(u16 number) {
+    return number >= csr_hstateen0 && number < csr_hstateen0 + 4;
+}
 constexpr bool is_trigger(u16 number) {
     return number >= csr_tselect && number <= csr_tinfo;
 }
@@ -47,6 +50,7 @@ bool Hart::extension_csr_accessible(u16 number, bool writes) const {
             return machine ||
                    (mseccfg_ & (privilege_ == Privilege::supervisor ? mseccfg::sseed : mseccfg::useed)) != 0;
         case csr_senvcfg:
+        case csr_henvcfg:
             return enabled(stateen::envcfg);
         case csr_siselect:
             return enabled(stateen::csrind);
@@ -60,8 +64,31 @@ bool Hart::extension_csr_accessible(u16 number, bool writes) const {
         default:
             break;
     }
+    if (is_hstateen(number)) return machine || (mstateen_[number - csr_hstateen0] & stateen::se) != 0;
     if (is_sstateen(number)) return machine || (mstateen_[number - csr_sstateen0] & stateen::se) != 0;
     return true;
+}
+
+// Of what mstateen grants, hstateen may withhold from a guest: a virtual-instruction exception.
+bool Hart::withheld_from_guest(u16 number) const {
+    if (!isa_.has(Extension::smstateen)) return false;
+    const auto withheld = [&](unsigned index, u64 field) {
+        return (hstateen_[index] & mstateen_[index] & field) != field;
+    };
+    switch (number) {
+        case csr_senvcfg:
+            return withheld(0, stateen::envcfg);
+        case csr_siselect:
+            return withheld(0, stateen::csrind);
+        case csr_sireg:
+            return withheld(0, stateen::csrind | stateen::imsic);
+        case csr_stopi:
+            return withheld(0, stateen::aia);
+        case csr_stopei:
+            return withheld(0, stateen::imsic);
+        default:
+            return is_sstateen(number) && withheld(number - csr_sstateen0, stateen::se);
+    }
 }
 
 bool Hart::extension_csr_read(u16 number, u64& value) {
@@ -76,6 +103,12 @@ bool Hart::extension_csr_read(u16 number, u64& value) {
     if (isa_.has(Extension::smstateen)) {
         if (is_mstateen(number)) {
             value = mstateen_[number - csr_mstateen0];
+            return true;
+        }
+        if (is_hstateen(number) && has_h_) {
+            const unsigned index = number - csr_hstateen0;
+            // A zero in mstateen is a read-only zero here.
+            value = hstateen_[index] & mstateen_[index];
             return true;
         }
         if (is_sstateen(number)) {
@@ -103,6 +136,12 @@ bool Hart::extension_csr_write(u16 number, u64 value) {
             mstateen_[index] = value & mstateen_writable(index);
             return true;
         }
+        if (is_hstateen(number) && has_h_) {
+            const unsigned index = number - csr_hstateen0;
+            const u64 writable = mstateen_writable(index) & mstateen_[index];
+            hstateen_[index] = (hstateen_[index] & ~writable) | (value & writable);
+            return true;
+        }
         if (is_sstateen(number)) return true;
     }
     if (isa_.has(Extension::sscofpmf)) {
@@ -127,8 +166,9 @@ void Hart::visit_extension_state(StateVisitor& v) {
     if (isa_.has(Extension::smstateen)) {
         v.section(hart + ".smstateen", 1);
         v.field("mstateen", mstateen_);
+        v.field("hstateen", hstateen_);
         for (unsigned i = 0; v.loading() && i < 4; ++i)
-            require((mstateen_[i] & ~mstateen_writable(i)) == 0, "mstateen");
+            require(((mstateen_[i] | hstateen_[i]) & ~mstateen_writable(i)) == 0, "mstateen or hstateen");
     }
     if (isa_.has(Extension::sscofpmf)) {
         v.section(hart + ".sscofpmf", 1);
@@ -140,8 +180,7 @@ void Hart::visit_extension_state(StateVisitor& v) {
         }
         if (v.loading()) {
             for (Performance::Counter& counter : performance_.counters) {
-                constexpr u64 flags = mhpmevent::of | mhpmevent::minh | mhpmevent::sinh | mhpmevent::uinh;
-                require(counts_event(counter.event & ~flags), "mhpmevent");
+                require(counts_event(counter.event & ~event_flags()), "mhpmevent");
                 counter.since = event_total(counter.event, 0);
             }
             update_performance();

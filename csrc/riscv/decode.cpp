@@ -21,7 +21,8 @@ constexpr u8 destination(u32 rd) {
 bool csr_stays_in_block(u16 number, bool writes) {
     if (!writes) {
         return number != csr_time && number != csr_sip && number != csr_mip && number != csr_stopi &&
-               number != csr_mtopi;
+               number != csr_mtopi && number != csr_hip && number != csr_vsip && number != csr_vstopi &&
+               number != csr_hgeip;
     }
     switch (number) {
         case csr_fflags:
@@ -31,6 +32,10 @@ bool csr_stays_in_block(u16 number, bool writes) {
         case csr_mscratch:
         case csr_sepc:
         case csr_mepc:
+        case csr_vstart:
+        case csr_vxsat:
+        case csr_vxrm:
+        case csr_vcsr:
             return true;
         default:
             return false;
@@ -113,6 +118,14 @@ Decoded decode(u32 raw, unsigned length, u8 offset, const IsaConfig& isa, const 
             out.insn.imm = static_cast<i32>(bits(full, 27, 5) | bits(full, 12, 3) << 8);
             break;
         default:
+            // The interpreter's handler finds the function by the index of the instruction among those of
+            // vectors.
+            if (is_vector(entry.format)) {
+                const unsigned index = static_cast<u16>(op) - first_vector_opcode;
+                out.insn.rs1 = static_cast<u8>(index);
+                out.insn.rs2 = static_cast<u8>(index >> 8);
+                out.insn.imm = static_cast<i32>(full);
+            }
             break;
     }
     return out;
@@ -208,9 +221,9 @@ Block* Hart::build(u64 pc, u64 physical, unsigned max_instructions) {
         const Decoded decoded = decode(raw, length, offset, isa_, handlers_);
         if (decoded.uses_float && float_check == nullptr) {
             float_check = &slots[used];
-            slots[used++] = {handlers_[op_float_check], 0, 0, 0, 0, offset};
+            slots[used++] = {handlers_[op_float_check], 1, 0, 0, 0, offset};
         }
-        if (decoded.writes_float) float_check->imm = 1;
+        if (decoded.writes_float) float_check->imm = 3;
         slots[used++] = decoded.insn;
         ended = decoded.ends;
         at += length;

@@ -170,7 +170,7 @@ Exit& exit_of(const Insn* last) {
     do {                                   \
         SYNC;                              \
         u64 csr_old;                       \
-        if (!(call)) goto illegal;         \
+        if (!(call)) goto exception;       \
         RD = csr_old;                      \
         if ((insn->rs2 & csr_ends) != 0) { \
             pc_ += 4;                      \
@@ -211,6 +211,19 @@ Exit& exit_of(const Insn* last) {
         const T value_ = static_cast<T>(source);                                     \
         ACCESS(T, store, address, __atomic_store_n(host_, value_, __ATOMIC_RELAXED), \
                store_slow<T>(address_, value_), );                                   \
+    } while (0)
+// HLV, HLVX and HSV: always out of line, in the guest's translation context.
+#define GUEST_LOAD(T, execute)                                            \
+    do {                                                                  \
+        u64 wide_ = 0;                                                    \
+        SLOW_FALLIBLE(guest_load(RS1, sizeof(T), execute, wide_));        \
+        RD = static_cast<u64>(static_cast<T>(wide_));                     \
+        if (events_.load(std::memory_order_relaxed) != 0) goto disturbed; \
+    } while (0)
+#define GUEST_STORE(T)                                                    \
+    do {                                                                  \
+        SLOW_FALLIBLE(guest_store(RS1, sizeof(T), RS2));                  \
+        if (events_.load(std::memory_order_relaxed) != 0) goto disturbed; \
     } while (0)
 #define ATOMIC_TARGET(T, use)                                     \
     SYNC;                                                         \
@@ -331,7 +344,9 @@ RunResult Hart::interpret(u64 until, const void* const** table) {
     static const void* const handlers[handler_count] = {
 #define EXTENSION(name)
 #define INSN(id, ...) &&handle_##id,
+#define VINSN(id, ...) &&handle_vector,
 #include "riscv/isa/all.def"
+#undef VINSN
 #undef INSN
 #undef EXTENSION
         &&handle_illegal,
@@ -420,7 +435,7 @@ find : {
 }
 
 disturbed:
-    // A load or store ends no block: another slot follows it.
+    // A load, a store or a vector instruction ends no block: another slot follows it.
     ++insn;
     pc_ = PC;
     cycles_ = cycles - block->count + retired_before(block, insn);
@@ -433,7 +448,6 @@ fetch_fault:
 
 illegal_sync:
     SYNC;
-illegal:
     illegal_instruction();
 exception:
     // The instructions behind the one that trapped did not run.
@@ -448,12 +462,14 @@ handle_illegal:
     goto illegal_sync;
 
 handle_float_check:
-    if (UNLIKELY((mstatus_ & mstatus::fs) == 0)) {
-        // The instruction behind the check is the one that traps.
-        ++insn;
-        goto illegal_sync;
+    if (UNLIKELY(float_state_ < insn->imm)) {
+        if (float_state_ == 0) {
+            // The instruction behind the check is the one that traps.
+            ++insn;
+            goto illegal_sync;
+        }
+        mark_float_dirty();
     }
-    if (insn->imm != 0) mstatus_ |= mstatus::fs | mstatus::sd;
     NEXT;
 
 handle_breakpoint:
@@ -473,12 +489,20 @@ handle_breakpoint:
     }
     NEXT;
 
+// Every vector instruction: what to do is a function of its own (riscv/vector).
+handle_vector:
+    SLOW_FALLIBLE(execute_vector(*insn));
+    if (UNLIKELY(events_.load(std::memory_order_relaxed) != 0)) goto disturbed;
+    NEXT;
+
 handle_end:
     GO(exit_of(insn).next, IMM);
 
 #define EXTENSION(name)
 #define INSN(id, name, mask, match, format, flags, ...) handle_##id : {__VA_ARGS__} NEXT;
+#define VINSN(id, ...)
 #include "riscv/isa/all.def"
+#undef VINSN
 #undef INSN
 #undef EXTENSION
 }

@@ -41,16 +41,13 @@ constexpr Row groups[] = {
     {"zkn", "zbkb zbkc zbkx zkne zknd zknh"},
     {"zk", "zkn zkr zkt"},
     {"rva22u64",
-     "i m a f d c zicsr zicntr zihpm ziccif ziccrse ziccamoa zicclsm za64rs zihintpause b zic64b zicbom "
-     "zicbop zicboz "
-     "zfhmin zkt"},
+     "i m a f d c zicsr zicntr zihpm ziccif ziccrse ziccamoa zicclsm za64rs zihintpause b zic64b "
+     "zicbom zicbop zicboz zfhmin zkt"},
     {"rva22s64",
      "rva22u64 zifencei svbare svade ssccptr sstvecd sstvala sscounterenw svpbmt svinval ssu64xl"},
     {"rva23u64", "rva22u64 v zvfhmin zvbb zvkt zihintntl zicond zimop zcmop zcb zfa zawrs supm"},
-    {"rva23s64",
-     "rva22s64 rva23u64 svnapot sstc sscofpmf ssnpm h ssstateen shcounterenw shvstvala shtvala shvstvecd "
-     "shvsatpa "
-     "shgatpa"},
+    {"sha", "h ssstateen shcounterenw shgatpa shtvala shvsatpa shvstvala shvstvecd"},
+    {"rva23s64", "rva22s64 rva23u64 svnapot sstc sscofpmf ssnpm sha"},
 };
 
 template <typename Fn>
@@ -94,6 +91,9 @@ IsaConfig::IsaConfig(std::string_view text) {
         if (!has(Extension::i)) throw ConfigError("rv64 is followed by i or g");
         // Without it instructions lie at multiples of four, which is another machine in every jump.
         if (!has(Extension::c)) throw ConfigError("every hart here has c");
+        // Zve* and Zvl* are what v consists of and how wide it is: without it they make no hart here.
+        if (has(Extension::zvl32b) && !has(Extension::v))
+            throw ConfigError("vectors are to be had as v only, zvl*b beside it says how wide they are");
     } catch (const ConfigError& error) {
         throw ConfigError("isa \"" + given + "\": " + error.what());
     }
@@ -131,6 +131,14 @@ void IsaConfig::add(std::string_view name) {
     const std::size_t index = index_of(name);
     if (index == named) throw ConfigError("there is no extension " + std::string(name) + " here");
     add(static_cast<Extension>(index));
+}
+
+unsigned IsaConfig::vlen() const {
+    if (!has(Extension::v)) return 0;
+    return has(Extension::zvl1024b)  ? 1024
+           : has(Extension::zvl512b) ? 512
+           : has(Extension::zvl256b) ? 256
+                                     : 128;
 }
 
 std::vector<std::string> IsaConfig::names() const {

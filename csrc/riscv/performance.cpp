@@ -31,6 +31,12 @@ bool Hart::counts_event(u64 selector) const {
     }
 }
 
+// The bits of mhpmevent beside the selector.
+u64 Hart::event_flags() const {
+    return mhpmevent::of | mhpmevent::minh | mhpmevent::sinh | mhpmevent::uinh |
+           (has_h_ ? mhpmevent::vsinh | mhpmevent::vuinh : 0);
+}
+
 // `ahead` instructions were counted that have not been executed.
 u64 Hart::event_total(u64 event, u64 ahead) const {
     switch (event & event::selector) {
@@ -57,14 +63,19 @@ bool Hart::counter_runs(unsigned index) const {
     const u64 event = performance_.counters[index].event;
     if ((event & event::selector) == event::none || bit(mcountinhibit_, Performance::first + index))
         return false;
+    u64 inhibits;
     switch (performance_.mode) {
         case Privilege::machine:
-            return (event & mhpmevent::minh) == 0;
+            inhibits = mhpmevent::minh;
+            break;
         case Privilege::supervisor:
-            return (event & mhpmevent::sinh) == 0;
+            inhibits = performance_.guest ? mhpmevent::vsinh : mhpmevent::sinh;
+            break;
         default:
-            return (event & mhpmevent::uinh) == 0;
+            inhibits = performance_.guest ? mhpmevent::vuinh : mhpmevent::uinh;
+            break;
     }
+    return (event & inhibits) == 0;
 }
 
 void Hart::accrue(u64 ahead) {
@@ -92,14 +103,16 @@ void Hart::update_performance() {
                                !bit(mcountinhibit_, Performance::first + i);
     }
     performance_.mode = privilege_;
+    performance_.guest = virtual_;
     events_.fetch_or(ev_settle);
 }
 
 // Whoever changes the mode has counted the instruction that does.
 void Hart::performance_mode_changed() {
-    if (performance_.mode == privilege_) return;
+    if (performance_.mode == privilege_ && performance_.guest == virtual_) return;
     accrue(0);
     performance_.mode = privilege_;
+    performance_.guest = virtual_;
     events_.fetch_or(ev_settle);
     limit_.store(0, std::memory_order_seq_cst);
 }
@@ -146,9 +159,8 @@ bool Hart::performance_write(u16 number, u64 value, u64 ahead) {
     if (index_of(csr_mhpmevent3) < Performance::count) {
         accrue(ahead);
         Performance::Counter& counter = performance_.counters[index_of(csr_mhpmevent3)];
-        constexpr u64 flags = mhpmevent::of | mhpmevent::minh | mhpmevent::sinh | mhpmevent::uinh;
         const u64 selector = counts_event(value & event::selector) ? value & event::selector : event::none;
-        counter.event = (value & flags) | selector;
+        counter.event = (value & event_flags()) | selector;
         counter.since = event_total(counter.event, ahead);
         update_performance();
         return true;

@@ -26,6 +26,7 @@ struct Performance {
     Counter counters[count];
     bool active = false;                  // one counts, in some mode
     Privilege mode = Privilege::machine;  // in which they count
+    bool guest = false;                   // V, likewise
     // Sources that are counted nowhere else.
     u64 interrupts = 0;
     u64 tlb_misses[3] = {};  // by Access

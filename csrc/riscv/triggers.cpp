@@ -18,7 +18,7 @@ namespace {
 
 constexpr u64 type_shift = 60, type_mcontrol6 = 6, type_disabled = 15;
 constexpr u64 mcontrol6_load = 1, mcontrol6_store = 2, mcontrol6_execute = 4, mcontrol6_u = 8,
-              mcontrol6_s = 16, mcontrol6_m = 64, mcontrol6_match = 15u << 7, mcontrol6_hit0 = 1u << 22,
+              mcontrol6_s = 16, mcontrol6_m = 64, mcontrol6_vu = 1u << 23, mcontrol6_vs = 1u << 24, mcontrol6_match = 15u << 7, mcontrol6_hit0 = 1u << 22,
               mcontrol6_hit1 = 1u << 25;
 constexpr u64 mcontrol6_writable = mcontrol6_load | mcontrol6_store | mcontrol6_execute | mcontrol6_u |
                                    mcontrol6_s | mcontrol6_m | mcontrol6_match | mcontrol6_hit0 |
@@ -56,12 +56,6 @@ constexpr bool matches(Match match, u64 tdata2, u64 address) {
     return false;
 }
 
-u64 legal_tdata1(u64 value) {
-    if (value >> type_shift != type_mcontrol6) return type_disabled << type_shift;
-    if (match_of(value) > mask_high) value &= ~mcontrol6_match;
-    return (value & mcontrol6_writable) | type_mcontrol6 << type_shift;
-}
-
 constexpr u64 kind_of(Access access) {
     return access == Access::fetch  ? mcontrol6_execute
            : access == Access::load ? mcontrol6_load
@@ -70,10 +64,17 @@ constexpr u64 kind_of(Access access) {
 
 bool armed(u64 tdata1, u64 kinds) {
     return tdata1 >> type_shift == type_mcontrol6 && (tdata1 & kinds) != 0 &&
-           (tdata1 & (mcontrol6_u | mcontrol6_s | mcontrol6_m)) != 0;
+           (tdata1 & (mcontrol6_u | mcontrol6_s | mcontrol6_m | mcontrol6_vu | mcontrol6_vs)) != 0;
 }
 
 }  // namespace
+
+u64 Hart::legal_tdata1(u64 value) const {
+    if (value >> type_shift != type_mcontrol6) return type_disabled << type_shift;
+    if (match_of(value) > mask_high) value &= ~mcontrol6_match;
+    const u64 writable = mcontrol6_writable | (has_h_ ? mcontrol6_vs | mcontrol6_vu : 0);
+    return (value & writable) | type_mcontrol6 << type_shift;
+}
 
 bool Hart::trigger_read(u16 number, u64& value) const {
     const u64 index = triggers_.tselect;
@@ -136,12 +137,17 @@ void Hart::update_triggers() {
 }
 
 bool Hart::trigger_fires(Access access, u64 address, unsigned size) {
+    const bool machine = privilege_ == Privilege::machine;
+    const bool user = privilege_ == Privilege::user;
     const bool delegated = bit(medeleg_, exc_breakpoint);
-    if (privilege_ == Privilege::machine && (mstatus_ & mstatus::mie) == 0) return false;
-    if (privilege_ == Privilege::supervisor && delegated && (mstatus_ & mstatus::sie) == 0) return false;
-    const u64 mode = privilege_ == Privilege::machine      ? mcontrol6_m
-                     : privilege_ == Privilege::supervisor ? mcontrol6_s
-                                                           : mcontrol6_u;
+    if (machine && (mstatus_ & mstatus::mie) == 0) return false;
+    if (!machine && !user && delegated) {
+        if (!virtual_ && (mstatus_ & mstatus::sie) == 0) return false;
+        if (virtual_ && bit(h_.hedeleg, exc_breakpoint) && (h_.vsstatus & mstatus::sie) == 0) return false;
+    }
+    const u64 mode = machine    ? mcontrol6_m
+                     : virtual_ ? (user ? mcontrol6_vu : mcontrol6_vs)
+                                : (user ? mcontrol6_u : mcontrol6_s);
     bool fires = false;
     for (unsigned i = 0; i < Triggers::count; ++i) {
         u64& tdata1 = triggers_.tdata1[i];

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from wirt import _core, isa
 
+from . import spike
 from .assembler import RAM_BASE, Assembler, csr_numbers, encode
 
 DATA = RAM_BASE + 0x40_0000
@@ -35,9 +36,7 @@ WEIGHTS = {"i": 20, "m": 10, "a": 8, "f": 15, "d": 15, "zba": 6, "zbb": 9, "zbs"
            "zicbom": 1, "zicboz": 1, "zifencei": 0.3, "privileged": 1, "zbb_zbkb": 6,
            "zfhmin": 6, "zfhmin_d": 4, "zfh": 20, "zfa": 8, "zfa_d": 8, "zfa_zfh": 8, "zacas": 6, "zabha": 6,
            "zabha_zacas": 4, "zcb": 8, "zbkb": 3, "zbkx": 2, "zknh": 3, "zknd": 3, "zkne": 2, "zimop": 2}  # fmt: skip
-# Those of a hart that asks for nothing; the others are the scalar ones.
-STANDARD = {"i", "m", "a", "f", "d", "c", "zba", "zbb", "zbb_zbkb", "zbs", "zicsr", "zifencei", "zicbom", "zicboz",
-            "zihintpause", "zawrs", "svinval", "privileged"}  # fmt: skip
+
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,20 @@ class Program:
     end: int  # pc at which it spins when it is done
     signature: tuple[int, int]  # addresses
     aia: bool = False  # for harts with Smaia and Ssaia
-    scalar: bool = False  # for harts with all scalar extensions
+    hypervisor: bool = False  # for harts with H
+    isa: str | None = None  # of Wirt's hart; None: as it is by default
+    oracle_isa: str | None = None  # the same for Spike
+    triggers: int = 0  # and how many it has
+
+
+# What a program is for that is run on a hart with all scalar extensions.
+SCALAR_HART = {"isa": spike.WIRT_SCALAR, "oracle_isa": spike.ISA_SCALAR, "triggers": spike.TRIGGERS}
+
+
+def default_extensions() -> set[str]:
+    """Those of a hart that is not asked for others."""
+    letters, *names = isa.DEFAULT.removeprefix("rv64").split("_")
+    return {*letters, *names, "zbb_zbkb", "privileged"}
 
 
 # --- interesting values ---
@@ -120,10 +132,20 @@ SCALAR = {"zicond", "zimop", "zabha", "zacas", "zabha_zacas", "zfa", "zfa_d", "z
 class Generator:
     """Writes one program."""
 
+    # What a dump, and an entry of the log, take.
+    dump_size, log_entry = DUMP_SIZE, 32
+    # Of mstatus, beside what every program has.
+    status = 0
+    isa: str | None = None
+    oracle_isa: str | None = None
+    hole = 0  # the address of a page that no translation maps
+
     def __init__(
         self, seed: int, *, scalar: bool = False, chunks: int = 40, items: int = 100, iterations: int = 3
     ) -> None:
         self.seed, self.scalar = seed, scalar
+        if scalar:
+            self.isa, self.oracle_isa = spike.WIRT_SCALAR, spike.ISA_SCALAR
         self.rng = random.Random(seed)
         rng = self.rng
         self.mode = rng.choice(MODES)
@@ -135,7 +157,8 @@ class Generator:
         other = 2 if rng.random() < 0.5 else rng.choice([r for r in range(1, 32) if r != compressed_base])
         self.bases = (compressed_base, other)
         self.free = [r for r in range(32) if r not in self.bases]
-        self.rows = [row for row in isa.instructions() if self._allowed(row)]
+        extensions = default_extensions() | (SCALAR if scalar else set())
+        self.rows = [row for row in isa.instructions() if row.extension in extensions and self._allowed(row)]
         self.weights = self._row_weights()
         self._labels = 0
 
@@ -143,8 +166,6 @@ class Generator:
 
     def _allowed(self, row: _core.InstructionInfo) -> bool:
         name = row.name
-        if row.extension not in STANDARD and not (self.scalar and row.extension in SCALAR):
-            return False
         if name in ("mret", "sret", "wfi"):
             # Those that trap; what they do where they are legal is another test's matter.
             return (
@@ -444,7 +465,9 @@ class Generator:
             asm.elf(),
             end,
             (asm.labels["begin_signature"], asm.labels["end_signature"]),
-            scalar=self.scalar,
+            isa=self.isa,
+            oracle_isa=self.oracle_isa,
+            triggers=spike.TRIGGERS if self.scalar else 0,
         )
 
     def _bases(self) -> None:
@@ -475,12 +498,13 @@ class Generator:
             asm.csrw("satp", 1)
             asm.op("sfence.vma")
         previous = {"M": 3, "S": 1, "U": 0}[self.mode]
-        status = previous << 11 | 3 << 13 | rng.getrandbits(2) << 18
+        status = self.status | previous << 11 | 3 << 13 | rng.getrandbits(2) << 18
         if self.traps_virtual_memory:
             status |= 7 << 20
         asm.li(1, status)
         asm.csrw("mstatus", 1)
         asm.csrw("fcsr", 0)
+        self._init_more()
         asm.la(1, "log")
         asm.la(2, "log_pointer")
         asm.op("sd", 0, 2, 1)
@@ -494,6 +518,12 @@ class Generator:
         asm.csrw("mepc", 31)
         asm.csrr(31, "mscratch")
         asm.op("mret")
+
+    def _init_more(self) -> None:
+        """In M-mode, before anything else has a value."""
+
+    def _log_more(self, log: int, scratch: int, mepc: int) -> None:
+        """More of an entry of the log, from 32 on."""
 
     def _dump(self, chunk: int) -> None:
         """Stores all registers to this chunk's place among the dumps of this iteration."""
@@ -520,7 +550,7 @@ class Generator:
         c = 1 if 1 not in self.bases else 3
         asm.la(a, "iteration")
         asm.op("ld", b, a, imm=8)
-        asm.li(c, self.chunks * DUMP_SIZE)
+        asm.li(c, self.chunks * self.dump_size)
         asm.op("add", b, b, c)
         asm.op("sd", 0, a, b, imm=8)
         asm.op("ld", b, a)
@@ -556,9 +586,10 @@ class Generator:
         asm.op("sd", 0, 29, 28, imm=24)
         asm.csrr(30, "mepc")
         asm.op("sd", 0, 29, 30, imm=16)
+        self._log_more(29, 28, 30)
         asm.la(28, "log_end")
         asm.op("bgeu", 0, 29, 28, imm=8)
-        asm.op("addi", 29, 29, imm=32)
+        asm.op("addi", 29, 29, imm=self.log_entry)
         asm.op("sd", 0, 31, 29, imm=LOG_POINTER - SAVE)
         # Virtual addresses of code are physical ones.
         asm.op("lhu", 28, 30)
@@ -604,13 +635,13 @@ class Generator:
         for i in range(2):
             asm.labels[f"arena{i}"] = ARENA + 0x1000 + 0x2000 * i
         for chunk in range(self.chunks):
-            asm.labels[f"dump{chunk}"] = DUMPS + chunk * DUMP_SIZE
-        asm.org(DUMPS + self.chunks * self.iterations * DUMP_SIZE)
+            asm.labels[f"dump{chunk}"] = DUMPS + chunk * self.dump_size
+        asm.org(DUMPS + self.chunks * self.iterations * self.dump_size)
         asm.align(16)
         asm.label("log")
         asm.org(asm.here + 0x2_0000)
         asm.label("log_end")
-        asm.org(asm.here + 32)
+        asm.org(asm.here + self.log_entry)
         asm.align(16)
         asm.label("end_signature")
         if self.satp != "bare":
@@ -633,7 +664,8 @@ class Generator:
         for i in range(8):
             base = RAM_BASE + (i << 21)
             index = base >> 21 & 511
-            if i != 2 and rng.random() < 0.5:
+            hole = base <= self.hole < base + (1 << 21)
+            if i != 2 and not hole and rng.random() < 0.5:
                 directory[index] = base >> 2 | flags
                 continue
             leaf = [0] * 512
@@ -641,7 +673,8 @@ class Generator:
                 address = base + (j << 12)
                 if ARENA <= address < ARENA + ARENA_SIZE:
                     address = ARENA + (order[address - ARENA >> 12] << 12)
-                leaf[j] = address >> 2 | flags | (32 if rng.random() < 0.1 else 0)
+                if address != self.hole:
+                    leaf[j] = address >> 2 | flags | (32 if rng.random() < 0.1 else 0)
             pages.append(leaf)
             directory[index] = (TABLES >> 12) + len(pages) - 1 << 10 | 1
         asm.org(TABLES)

@@ -19,6 +19,7 @@ ISA = (
     "_sstc_svinval_svadu"
 )
 # Its AIA needs the hypervisor extension: without that it crashes.
+ISA_WITH_H = ISA.replace("rv64imafdc", "rv64imafdch")
 ISA_WITH_AIA = ISA.replace("rv64imafdc", "rv64imafdch") + "_smaia_ssaia"
 # Further extensions without vectors and without the hypervisor: what RVA23 asks for, and some beyond.
 SCALAR = (
@@ -64,7 +65,7 @@ class Commit:
 
 
 _LINE = re.compile(r"core +0: (\d) 0x([0-9a-f]{16}) \(0x([0-9a-f]+)\)(.*)")
-_WRITE = re.compile(r" ([xf])(\d+) +0x([0-9a-f]+)| c\d+_(\w+) 0x([0-9a-f]+)")
+_WRITE = re.compile(r" ([xfv])(\d+) +0x([0-9a-f]+)| c\d+_(\w+) 0x([0-9a-f]+)")
 
 
 def parse_commits(log: Path) -> Iterator[Commit]:

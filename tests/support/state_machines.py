@@ -13,7 +13,7 @@ from typing import Any
 
 import wirt
 from support.state_records import BYTES, INTEGER, KINDS, SECTION, split
-from wirt import _core
+from wirt import _core, isa
 from wirt.guest_image import guest_image
 
 SCHEMA = Path(__file__).parents[1] / "state" / "schema.json"
@@ -57,6 +57,16 @@ def options() -> dict[str, dict[str, Any]]:
             "cpus": 2,
             "disks": disks(("virtio-pci",)),
             "nets": [lan.port("02:00:00:00:00:05")],
+        },
+        "vector": {"isa": "rv64gcv_zicntr_sstc_zvl256b", "disks": []},
+        "hypervisor": {
+            "interrupts": "aia",
+            "guest_files": 2,
+            "isa": isa.DEFAULT + "_h",
+            "virtio": "pci",
+            "cpus": 2,
+            "disks": disks(("virtio-pci",)),
+            "nets": [lan.port("02:00:00:00:00:06")],
         },
     }
 
