@@ -193,7 +193,8 @@ Sbi::Result Sbi::ipi(Hart& hart, u64 function) {
 }
 
 Sbi::Result Sbi::rfence(Hart& hart, u64 function) {
-    // From 3 on they are about guests: HFENCE.GVMA, with and without a VMID, HFENCE.VVMA likewise with an ASID.
+    // From 3 on they are about guests: HFENCE.GVMA, with and without a VMID, HFENCE.VVMA likewise with an
+    // ASID.
     if (function > 6 || (function > 2 && !hart.has_hypervisor())) return {not_supported, 0};
     std::vector<unsigned> to;
     if (!targets(argument(hart, 0), argument(hart, 1), to)) return {invalid_param, 0};

@@ -101,7 +101,8 @@ inline constexpr u64 imsic = u64{1} << 58, aia = u64{1} << 59, csrind = u64{1} <
 }
 
 namespace mhpmevent {
-inline constexpr u64 vuinh = u64{1} << 58, vsinh = u64{1} << 59, uinh = u64{1} << 60, sinh = u64{1} << 61, minh = u64{1} << 62, of = u64{1} << 63;
+inline constexpr u64 vuinh = u64{1} << 58, vsinh = u64{1} << 59, uinh = u64{1} << 60, sinh = u64{1} << 61,
+                     minh = u64{1} << 62, of = u64{1} << 63;
 }  // namespace mhpmevent
 
 namespace pte {

@@ -344,7 +344,8 @@ Hart::Verdict Hart::judge_guest_access(u16 number, bool writes) {
     const bool counter = number >= csr_cycle && number < csr_cycle + 32;
     const bool user = privilege_ == Privilege::user;
     if (number == csr_seed) {
-        // A guest never has it: its hypervisor may answer for it where S-mode could (chapter "Entropy Source").
+        // A guest never has it: its hypervisor may answer for it where S-mode could (chapter "Entropy
+        // Source").
         const bool open = isa_.has(Extension::zkr) && writes && (mseccfg_ & mseccfg::sseed) != 0;
         return open ? Verdict::virtual_instruction : Verdict::illegal;
     }

@@ -237,12 +237,13 @@ const InstructionInfo& info(CompressedOpcode opcode) {
 
 const char* format_name(Format format) {
     static constexpr const char* names[] = {
-        "NONE",  "R",       "R1",       "I",      "SHAMT6", "SHAMT5", "S",    "B",    "U",    "J",
-        "FENCE", "FENCEI",  "CSR",      "CSRI",   "SFENCE", "CBO",    "AMO",  "LR",   "HLV",  "HSV",
-        "FL",    "FST",     "FFFF_RM",  "FFF_RM", "FF_RM",  "FFF",    "XFF",  "XF",   "FX",   "XF_RM",
-        "FX_RM", "FLI", "MOPR", "MOPRR", "RNUM", "VSETVLI", "VSETIVLI", "VSETVL", "VL",     "VLS",    "VLX",  "VVV",  "VVX",  "VVI",
-        "VVU",   "VVU6",    "VVF",      "VMV",    "VMX",    "VMF",    "VVVM", "VVXM", "VVIM", "VVFM",
-        "V1",    "VX",      "VI",       "VF",     "V2",     "VD",     "XV2",  "FV2",  "C"};
+        "NONE",     "R",      "R1",     "I",     "SHAMT6",  "SHAMT5", "S",     "B",    "U",
+        "J",        "FENCE",  "FENCEI", "CSR",   "CSRI",    "SFENCE", "CBO",   "AMO",  "LR",
+        "HLV",      "HSV",    "FL",     "FST",   "FFFF_RM", "FFF_RM", "FF_RM", "FFF",  "XFF",
+        "XF",       "FX",     "XF_RM",  "FX_RM", "FLI",     "MOPR",   "MOPRR", "RNUM", "VSETVLI",
+        "VSETIVLI", "VSETVL", "VL",     "VLS",   "VLX",     "VVV",    "VVX",   "VVI",  "VVU",
+        "VVU6",     "VVF",    "VMV",    "VMX",   "VMF",     "VVVM",   "VVXM",  "VVIM", "VVFM",
+        "V1",       "VX",     "VI",     "VF",    "V2",      "VD",     "XV2",   "FV2",  "C"};
     return names[static_cast<unsigned>(format)];
 }
 

@@ -249,8 +249,8 @@ void Hart::select_translation() {
         performance_mode_changed();
 }
 
-// Ssnpm, Smnpm: PMLEN of explicit accesses to memory. With MXR in force nothing is masked, nor by HLVX, and in
-// M-mode nothing here ever is (that would be Smmpm).
+// Ssnpm, Smnpm: PMLEN of explicit accesses to memory. With MXR in force nothing is masked, nor by HLVX, and
+// in M-mode nothing here ever is (that would be Smmpm).
 unsigned Hart::pointer_mask_length(Mode mode) const {
     const u64 mxr = (mstatus_ | (mode.guest ? h_.vsstatus : 0)) & mstatus::mxr;
     if (mode.level == Privilege::machine || mxr != 0 || guest_access_ == GuestAccess::execute) return 0;

@@ -1,8 +1,8 @@
 // Cached translations of one translation context, and the pool of contexts of a hart.
 //
 // A context is what a translation depends on beside the address: satp (in a guest vsatp and hgatp), the
-// effective privilege, SUM, MXR and how many bits of a pointer are ignored. Each has its own TlbSet, so that a
-// trap, a return or a switch between processes changes a pointer and flushes nothing. An entry's tag is the
+// effective privilege, SUM, MXR and how many bits of a pointer are ignored. Each has its own TlbSet, so that
+// a trap, a return or a switch between processes changes a pointer and flushes nothing. An entry's tag is the
 // virtual page; the low bits of an access that must be zero (its alignment) are part of the comparison, so
 // that a misaligned access misses and is handled out of line.
 #pragma once

@@ -18,8 +18,8 @@ namespace {
 
 constexpr u64 type_shift = 60, type_mcontrol6 = 6, type_disabled = 15;
 constexpr u64 mcontrol6_load = 1, mcontrol6_store = 2, mcontrol6_execute = 4, mcontrol6_u = 8,
-              mcontrol6_s = 16, mcontrol6_m = 64, mcontrol6_vu = 1u << 23, mcontrol6_vs = 1u << 24, mcontrol6_match = 15u << 7, mcontrol6_hit0 = 1u << 22,
-              mcontrol6_hit1 = 1u << 25;
+              mcontrol6_s = 16, mcontrol6_m = 64, mcontrol6_vu = 1u << 23, mcontrol6_vs = 1u << 24,
+              mcontrol6_match = 15u << 7, mcontrol6_hit0 = 1u << 22, mcontrol6_hit1 = 1u << 25;
 constexpr u64 mcontrol6_writable = mcontrol6_load | mcontrol6_store | mcontrol6_execute | mcontrol6_u |
                                    mcontrol6_s | mcontrol6_m | mcontrol6_match | mcontrol6_hit0 |
                                    mcontrol6_hit1;

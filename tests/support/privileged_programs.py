@@ -735,9 +735,7 @@ class Registers(Frame):
             asm.li(7, value)
             # Setting and clearing could make a reserved value.
             asm.op(
-                "csrrw"
-                if number in self.RESERVED_TWO or number == TDATA1
-                else rng.choice(("csrrw", "csrrs", "csrrc")),
+                "csrrw" if number in self.RESERVED_TWO or number == TDATA1 else rng.choice(("csrrw", "csrrs", "csrrc")),
                 A2,
                 7,
                 csr=number,

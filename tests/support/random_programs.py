@@ -38,7 +38,6 @@ WEIGHTS = {"i": 20, "m": 10, "a": 8, "f": 15, "d": 15, "zba": 6, "zbb": 9, "zbs"
            "zabha_zacas": 4, "zcb": 8, "zbkb": 3, "zbkx": 2, "zknh": 3, "zknd": 3, "zkne": 2, "zimop": 2}  # fmt: skip
 
 
-
 @dataclass(frozen=True)
 class Program:
     """An executable, what it is, and where it ends."""
