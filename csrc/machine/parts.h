@@ -39,6 +39,8 @@ struct Machine::Parts final : riscv::HartEnvironment, firmware::SbiPlatform, Int
     void code_page_marked(const riscv::Hart& by, u64 page) override;
     void relax(const riscv::Hart& hart) override;
     void wake(const riscv::Hart& hart) override;
+    u16 draw_entropy() override;
+    bool deterministic() const override { return config.deterministic; }
 
     // --- firmware::SbiPlatform ---
     unsigned hart_count() const override { return static_cast<unsigned>(slots.size()); }

@@ -42,7 +42,8 @@ std::optional<Hart::Translation> Hart::walk_guest_physical(u64 gpa, u64 address,
                           .user = true,
                           .sum = false,
                           .mxr = !implicit && (mstatus_ & mstatus::mxr) != 0,
-                          .adue = (menvcfg_ & envcfg::adue) != 0};
+                          .adue = (menvcfg_ & envcfg::adue) != 0,
+                          .attributes = page_attributes(menvcfg_)};
     WalkLeaf leaf;
     WalkEnd end = WalkEnd::page_fault;
     // Bits above the guest physical address must be zero.
@@ -75,7 +76,8 @@ std::optional<Hart::Translation> Hart::walk_two_stage(u64 address, Access access
                               .user = level == Privilege::user,
                               .sum = (h_.vsstatus & mstatus::sum) != 0,
                               .mxr = ((h_.vsstatus | mstatus_) & mstatus::mxr) != 0,
-                              .adue = (effective_henvcfg() & envcfg::adue) != 0};
+                              .adue = (effective_henvcfg() & envcfg::adue) != 0,
+                              .attributes = page_attributes(effective_henvcfg())};
         WalkLeaf leaf;
         WalkEnd end = WalkEnd::page_fault;
         if (sign_extend(address, 12 + 9 * levels) == static_cast<i64>(address)) {

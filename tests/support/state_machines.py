@@ -13,7 +13,7 @@ from typing import Any
 
 import wirt
 from support.state_records import BYTES, INTEGER, KINDS, SECTION, split
-from wirt import _core, isa
+from wirt import _core
 from wirt.guest_image import guest_image
 
 SCHEMA = Path(__file__).parents[1] / "state" / "schema.json"
@@ -43,6 +43,9 @@ def options() -> dict[str, dict[str, Any]]:
             "pcie_ports": 2,
             "disks": disks(("virtio-pci", "ahci")),
             "nets": [lan.port("02:00:00:00:00:03"), lan.port("02:00:00:00:00:04", model="e1000e")],
+        },
+        "extensions": {
+            "isa": "rv64gcb_zicntr_sscofpmf_sstc_svadu_zicbom_zicboz_zkr_smstateen_sdtrig_ssnpm_smnpm_svnapot_svpbmt",
         },
         "aia-pci": {
             "interrupts": "aia",
