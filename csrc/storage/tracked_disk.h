@@ -40,6 +40,8 @@ class TrackedDisk final : public BlockBackend {
     void start_tracking(u64 granularity);
     // What was marked since the last time, as runs of granules, cut at the disk's end; clears it.
     std::vector<Run> take_dirty();
+    // As if it had been written; nothing without start_tracking().
+    void mark_dirty(u64 offset, u64 length);
     void stop_tracking();
 
     u64 size() const override { return base_->size(); }

@@ -7,7 +7,7 @@ import collections.abc
 import enum
 import typing
 import typing_extensions
-__all__: list[str] = ['BarDescription', 'BlockBackend', 'Bus', 'Console', 'ControlRegisters', 'DeviceInfo', 'DirtyLog', 'DiskBus', 'DiskConfig', 'DiskView', 'Display', 'DisplayKind', 'Dma', 'EndPoint', 'ExitCount', 'FileIdentity', 'FloatRegisters', 'Hart', 'HartStats', 'Image', 'Input', 'Instruction', 'InstructionInfo', 'IntegerRegisters', 'InterruptControllers', 'InterruptLine', 'Iommu', 'IommuBench', 'IommuKind', 'Machine', 'MachineConfig', 'MachineIommu', 'MachineState', 'Mark', 'Memory', 'NetConfig', 'NicModel', 'Origin', 'PageArrivals', 'PageCapture', 'PageCounts', 'PageEncoder', 'PageSet', 'Picture', 'Port', 'PortStats', 'Privilege', 'QueueDescription', 'RamPoint', 'RecordingInfo', 'Region', 'Register', 'SavedState', 'StopInfo', 'StopReason', 'Switch', 'TrackedDisk', 'VectorRegisters', 'VirtioTransport', 'VolatileCache', 'begin_capture', 'canonical_isa', 'csrs', 'decode_pages', 'dirty_count', 'disassemble', 'display', 'dma', 'float_register_names', 'freeze', 'hold', 'instructions', 'interrupt_line', 'iommu', 'keyboard', 'load_state', 'map_device', 'memory_disk', 'open_disk', 'overlay', 'register_names', 'release', 'replace_disk', 'reset', 'save_state', 'set_brake', 'settle_memory', 'start_log', 'state_sections', 'stop_log', 'tablet', 'take_dirty', 'used_pages']
+__all__: list[str] = ['BarDescription', 'BlockBackend', 'Bus', 'Console', 'ControlRegisters', 'DeviceInfo', 'DirtyLog', 'DiskBus', 'DiskConfig', 'DiskView', 'Display', 'DisplayKind', 'Dma', 'EndPoint', 'ExitCount', 'FileIdentity', 'FloatRegisters', 'Hart', 'HartStats', 'Image', 'Input', 'Instruction', 'InstructionInfo', 'IntegerRegisters', 'InterruptControllers', 'InterruptLine', 'Iommu', 'IommuBench', 'IommuKind', 'Machine', 'MachineConfig', 'MachineIommu', 'MachineState', 'Mark', 'Memory', 'NetConfig', 'NicModel', 'Origin', 'PageArrivals', 'PageCapture', 'PageCounts', 'PageEncoder', 'PageSet', 'Picture', 'Port', 'PortStats', 'Privilege', 'QueueDescription', 'RamPoint', 'RecordingInfo', 'Region', 'Register', 'SavedState', 'StopInfo', 'StopReason', 'Switch', 'TrackedDisk', 'VectorRegisters', 'VirtioTransport', 'VolatileCache', 'begin_capture', 'canonical_isa', 'csrs', 'decode_pages', 'dirty_count', 'disassemble', 'display', 'dma', 'float_register_names', 'freeze', 'hold', 'instructions', 'interrupt_line', 'iommu', 'keyboard', 'load_recording', 'load_state', 'map_device', 'memory_disk', 'open_disk', 'overlay', 'register_names', 'release', 'replace_disk', 'reset', 'save_recording', 'save_state', 'set_brake', 'settle_memory', 'start_log', 'state_sections', 'stop_log', 'tablet', 'take_dirty', 'used_pages']
 class InstructionInfo:
     """
     One instruction of the tables that the hart executes.
@@ -1048,6 +1048,7 @@ class StopReason(enum.Enum):
     failure = ...
     halted = ...
     host_error = ...
+    no_progress = ...
     none = ...
     poweroff = ...
     reboot = ...
@@ -1148,7 +1149,7 @@ class Machine:
         """
         Raises what a Python device raised, if one did.
         """
-    def record(self, checkpoint_every: typing.SupportsIndex, keep: typing.SupportsIndex) -> None:
+    def record(self, checkpoint_every: typing.SupportsIndex, keep: typing.SupportsIndex, journal_bytes: typing.SupportsIndex) -> None:
         """
         Notes all that comes in.
         """
@@ -1526,6 +1527,10 @@ def keyboard(machine: Machine) -> Input | None:
     """
     The keyboard of a machine, if it has one.
     """
+def load_recording(machine: Machine, saved: typing_extensions.Buffer) -> None:
+    """
+    What that was, into a machine that has just loaded that state.
+    """
 def load_state(machine: Machine, state: SavedState) -> None:
     """
     Into a machine that was made for it; it is paused then.
@@ -1561,6 +1566,10 @@ def replace_disk(machine: Machine, which: str, backend: BlockBackend) -> None:
 def reset(machine: Machine) -> int:
     """
     Back to what it began with; how many pages had to be put back.
+    """
+def save_recording(machine: Machine) -> bytes:
+    """
+    Its recording, which goes with the state that was saved last; empty when it has none.
     """
 def save_state(machine: Machine) -> SavedState:
     """
