@@ -78,7 +78,11 @@ class Program:
 
 # Parts of the kernel that the others use too.
 _TEXT = ("kernel/print.c", "kernel/sbi.c", "kernel/string.c")
-_HYPERVISOR = ("kernel/fdt.c", *_TEXT, *(f"hypervisors/{name}" for name in ("start.S", "inner_guest.c", "virtual_sbi.c")))
+_HYPERVISOR = (
+    "kernel/fdt.c",
+    *_TEXT,
+    *(f"hypervisors/{name}" for name in ("start.S", "inner_guest.c", "virtual_sbi.c")),
+)
 # The hypervisors run at the top of the address space (hypervisors/linker.ld): there is no such offset elsewhere.
 _HIGH = ("-DVIRTUAL_OFFSET=0xffffffff40000000ul",)
 
@@ -103,7 +107,17 @@ def build(output: Path, work: Path, symbols: Path | None = None, program: str = 
     variants = [(output, ["-s"])] + ([(symbols, ["-g"])] if symbols else [])
     for target, extra in variants:
         image = work / f"building-{target.name}"
-        command = [*compiler, *options, *extra, *LINK, "-I.", f"-Wl,-T,{what.script}", *what.sources(), "-o", str(image)]
+        command = [
+            *compiler,
+            *options,
+            *extra,
+            *LINK,
+            "-I.",
+            f"-Wl,-T,{what.script}",
+            *what.sources(),
+            "-o",
+            str(image),
+        ]
         result = subprocess.run(command, cwd=GUEST, env=environment, capture_output=True, text=True, check=False)
         if "No module named ziglang" in result.stderr:
             raise BuildError(f"the compiler is missing: {sys.executable} -m pip install ziglang")

@@ -142,7 +142,8 @@ std::optional<Hart::Translation> Hart::walk(u64 address, Access access, Privileg
         }
         return Translation{address, page_size, whole};
     }
-    ++stats_.page_walks;
+    // To look without `update` is nothing that the hart does.
+    if (update) ++stats_.page_walks;
     const auto fail = [&](Exception cause) {
         raise(cause, address);
         return std::nullopt;
@@ -158,6 +159,7 @@ std::optional<Hart::Translation> Hart::walk(u64 address, Access access, Privileg
         if (host == nullptr || !pmp_allows(entry_address, 8, Access::load, Privilege::supervisor, ignored)) {
             return fail(access_fault(access));
         }
+        if (update) ++stats_.table_reads;
         u64* slot = reinterpret_cast<u64*>(host);
         u64 entry = __atomic_load_n(slot, __ATOMIC_ACQUIRE);
     again:

@@ -1,16 +1,18 @@
 /*
- * A hypervisor that has the help of the hart: the hypervisor extension (Privileged Specification, chapter "H").
+ * A hypervisor that has the help of the hart: the hypervisor extension (Privileged Specification, chapter
+ * "H").
  *
- * The guest's kernel runs in VS-mode, its programs in VU-mode. Each register that S-mode has is there a second time, as
- * vsstatus, vstvec, vsatp and so on, and the guest's instructions use those under the names that they know. Its traps go to
- * its own kernel without a detour (hedeleg), its timer interrupt likewise (hideleg, vstimecmp). And its addresses are
- * translated twice: by the tables of its own that vsatp names, to guest physical addresses, then by the hypervisor's, which
- * hgatp names, to those of the machine. So neither a CSR, nor a fence, nor a page fault of the guest concerns the hypervisor.
+ * The guest's kernel runs in VS-mode, its programs in VU-mode. Each register that S-mode has is there a
+ * second time, as vsstatus, vstvec, vsatp and so on, and the guest's instructions use those under the names
+ * that they know. Its traps go to its own kernel without a detour (hedeleg), its timer interrupt likewise
+ * (hideleg, vstimecmp). And its addresses are translated twice: by the tables of its own that vsatp names, to
+ * guest physical addresses, then by the hypervisor's, which hgatp names, to those of the machine. So neither
+ * a CSR, nor a fence, nor a page fault of the guest concerns the hypervisor.
  *
- * What is left is short enough to be this file: calls of the guest's kernel into its SBI, and guest physical pages that the
- * second stage does not have yet. The price is in the walk: each of the up to three entries of the guest's own tables
- * lies at a guest physical address, and so does what the last one leads to; each of these four costs a walk of the second
- * stage, of three entries: 15 loads in the place of 3.
+ * What is left is short enough to be this file: calls of the guest's kernel into its SBI, and guest physical
+ * pages that the second stage does not have yet. The price is in the walk: each of the up to three entries of
+ * the guest's own tables lies at a guest physical address, and so does what the last one leads to; each of
+ * these four costs a walk of the second stage, of three entries: 15 loads in the place of 3.
  */
 #include "hypervisors/hypervisor.h"
 #include "kernel/print.h"
@@ -46,7 +48,8 @@
 
 enum { ENTRIES = 512, TABLES = 8, VMID = 1 };
 
-/* Sv39x4: guest physical addresses have two bits more than Sv39's, and the root is four times as large, and so aligned. */
+/* Sv39x4: guest physical addresses have two bits more than Sv39's, and the root is four times as large, and
+ * so aligned. */
 static uint64_t stage2_root[4 * ENTRIES] __attribute__((aligned(16384)));
 static uint64_t tables[TABLES][ENTRIES] __attribute__((aligned(4096)));
 static unsigned tables_taken;
@@ -79,8 +82,8 @@ static void inject(struct vcpu* vcpu, uint64_t cause, uint64_t value) {
 }
 
 /*
- * Guest physical memory is given page by page, as it is touched. `access` is the exception that the guest gets where there
- * is none.
+ * Guest physical memory is given page by page, as it is touched. `access` is the exception that the guest
+ * gets where there is none.
  */
 static void give_page(struct vcpu* vcpu, uint64_t access, uint64_t address) {
     /* htval has the address without its two lowest bits, which are those of the virtual one. */
@@ -98,7 +101,8 @@ static void give_page(struct vcpu* vcpu, uint64_t access, uint64_t address) {
 
 /* ---------------------------------------------------------------- the way in and out */
 
-/* The guest could set vstimecmp itself, and does where it asks for no help; when it asks, this is all the help. */
+/* The guest could set vstimecmp itself, and does where it asks for no help; when it asks, this is all the
+ * help. */
 void virtual_set_timer(uint64_t time) {
     csr_write(CSR_VSTIMECMP, time);
 }
@@ -136,9 +140,9 @@ void hypervisor_main(uint64_t hart_id, const void* device_tree) {
     print("h-extension: the guest begins at %lx, in VS-mode\n", vcpu.x[0]);
 
     /* Every exception that S-mode would handle on a hart of its own, and the three interrupts of a guest. */
-    csr_write(CSR_HEDELEG, BIT(0) | BIT(1) | BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(7) | BIT(EXCEPTION_ECALL_U) |
-                               BIT(EXCEPTION_FETCH_PAGE_FAULT) | BIT(EXCEPTION_LOAD_PAGE_FAULT) |
-                               BIT(EXCEPTION_STORE_PAGE_FAULT));
+    csr_write(CSR_HEDELEG, BIT(0) | BIT(1) | BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(7) |
+                               BIT(EXCEPTION_ECALL_U) | BIT(EXCEPTION_FETCH_PAGE_FAULT) |
+                               BIT(EXCEPTION_LOAD_PAGE_FAULT) | BIT(EXCEPTION_STORE_PAGE_FAULT));
     csr_write(CSR_HIDELEG, BIT(2) | BIT(6) | BIT(10)); /* VSSI, VSTI, VSEI */
     csr_write(CSR_HVIP, 0);
     csr_write(CSR_HCOUNTEREN, 7);
@@ -153,7 +157,8 @@ void hypervisor_main(uint64_t hart_id, const void* device_tree) {
     csr_write(CSR_HGATP, ATP_MODE_SV39 | (uint64_t)VMID << 44 | physical_of(stage2_root) >> 12);
     asm volatile(".insn r 0x73, 0, 0x31, zero, zero, zero" ::: "memory"); /* hfence.gvma */
 
-    /* SRET goes to VS-mode. The guest's floating-point state is its own business: sstatus.FS is never off below it. */
+    /* SRET goes to VS-mode. The guest's floating-point state is its own business: sstatus.FS is never off
+     * below it. */
     csr_set(CSR_HSTATUS, HSTATUS_SPV | HSTATUS_SPVP);
     csr_clear("sstatus", SSTATUS_SPIE);
     csr_set("sstatus", SSTATUS_SPP | SSTATUS_FS_INITIAL);

@@ -1,6 +1,6 @@
 /*
- * What both hypervisors have in common: a guest of one hart, its memory, and the SBI that they serve to it. The guest is
- * not trusted: each address that comes from it is checked before it is used.
+ * What both hypervisors have in common: a guest of one hart, its memory, and the SBI that they serve to it.
+ * The guest is not trusted: each address that comes from it is checked before it is used.
  */
 #ifndef GUEST_HYPERVISORS_HYPERVISOR_H
 #define GUEST_HYPERVISORS_HYPERVISOR_H
@@ -54,7 +54,8 @@ void handle_exit(struct vcpu* vcpu);
 
 /* ---- inner_guest.c ---- */
 
-/* Guest physical memory: where an S-mode payload of the virt board expects it. There is nothing else, and no device. */
+/* Guest physical memory: where an S-mode payload of the virt board expects it. There is nothing else, and no
+ * device. */
 #define GUEST_MEMORY_BASE 0x80200000ul
 #define GUEST_MEMORY_SIZE 0x400000ul
 

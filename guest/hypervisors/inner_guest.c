@@ -1,6 +1,7 @@
 /*
- * The guest's memory and what is in it to begin with: an ELF file (System V ABI, chapter 4, "Object Files") that came as
- * the initial RAM disk (Devicetree Specification, chosen node, and Linux's linux,initrd-start and -end).
+ * The guest's memory and what is in it to begin with: an ELF file (System V ABI, chapter 4, "Object Files")
+ * that came as the initial RAM disk (Devicetree Specification, chosen node, and Linux's linux,initrd-start
+ * and -end).
  */
 #include "hypervisors/hypervisor.h"
 #include "kernel/fdt.h"
@@ -36,7 +37,9 @@ enum { SEGMENT_LOAD = 1 };
 
 static uint64_t load_elf(const uint8_t* file, uint64_t size) {
     const struct elf_header* header = (const struct elf_header*)file;
-    if (size < sizeof *header || memcmp(file, "\x7f" "ELF\2", 5) != 0) panic("the initial RAM disk is no ELF file\n");
+    static const uint8_t magic[] = {0x7f, 'E', 'L', 'F', 2}; /* of 64 bits */
+    if (size < sizeof *header || memcmp(file, magic, sizeof magic) != 0)
+        panic("the initial RAM disk is no ELF file\n");
     for (unsigned i = 0; i < header->program_header_count; i++) {
         uint64_t at = header->program_headers + i * sizeof(struct elf_segment);
         if (at > size || size - at < sizeof(struct elf_segment)) panic("the guest's image is cut off\n");

@@ -65,10 +65,6 @@ static void empty(struct shadow* shadow) {
     asm volatile("sfence.vma zero, %0" ::"r"(host_asid(shadow)) : "memory");
 }
 
-static bool same_view(const struct view* a, const struct view* b) {
-    return a->satp == b->satp && a->user == b->user && a->sum == b->sum && a->mxr == b->mxr;
-}
-
 static struct shadow* shadow_for(const struct view* view) {
     struct shadow* oldest = &shadows[0];
     for (struct shadow* shadow = shadows; shadow < shadows + SHADOWS; shadow++) {
@@ -97,7 +93,8 @@ uint64_t shadow_satp(const struct view* view) {
 
 /* ---------------------------------------------------------------- the guest's tables */
 
-/* One that means the same as in the guest's tables; for a guest without translation, everything is allowed. */
+/* One that means the same as in the guest's tables; for a guest without translation, everything is allowed.
+ */
 struct translation {
     uint64_t physical; /* guest physical */
     unsigned permits;  /* R, W, X */
@@ -108,8 +105,10 @@ static uint64_t access_fault(enum access access) {
     return access == ACCESS_FETCH ? 1 : access == ACCESS_LOAD ? 5 : 7;
 }
 
-/* The algorithm of "Virtual Address Translation Process", step by step, as a hart with Svadu carries it out. */
-static uint64_t walk(const struct view* view, uint64_t address, enum access access, struct translation* result) {
+/* The algorithm of "Virtual Address Translation Process", step by step, as a hart with Svadu carries it out.
+ */
+static uint64_t walk(const struct view* view, uint64_t address, enum access access,
+                     struct translation* result) {
     if (view->satp >> 60 == 0) {
         *result = (struct translation){address, PTE_R | PTE_W | PTE_X, false};
         return 0;
@@ -140,7 +139,8 @@ static uint64_t walk(const struct view* view, uint64_t address, enum access acce
         if ((permits & needs) == 0 || (target & (extent - 1)) != 0) return access;
         entry |= PTE_A | (access == ACCESS_STORE ? PTE_D : 0);
         *at = entry;
-        /* As long as the guest's D is clear the shadow must not let a store pass: the first one is to be seen. */
+        /* As long as the guest's D is clear the shadow must not let a store pass: the first one is to be
+         * seen. */
         if ((entry & PTE_D) == 0) permits &= ~(unsigned)PTE_W;
         *result = (struct translation){target | (address & (extent - 1)), permits, level > 0};
         return 0;
@@ -182,14 +182,14 @@ uint64_t shadow_fault(const struct view* view, uint64_t address, enum access acc
             if (other->used) empty(other);
         entry = entry_for(shadow, address);
     }
-    /* A and D are kept in the guest's entry, so the hart finds them set in the shadow's. U, since all of it runs there. */
+    /* A and D are kept in the guest's entry, so the hart finds them set in the shadow's. U, since all of it
+     * runs there. */
     uint64_t wanted = physical_of(page) >> 12 << 10 | translation.permits | PTE_V | PTE_U | PTE_A | PTE_D;
     /*
-     * That an entry was invalid, or read-only, may have been cached. Then the guest faults again, and finds here what it
-     * wanted: that is when to fence ("SFENCE.VMA": software may do so lazily).
+     * That an entry was invalid, or read-only, may have been cached. Then the guest faults again, and finds
+     * here what it wanted: that is when to fence ("SFENCE.VMA": software may do so lazily).
      */
-    if (*entry == wanted)
-        asm volatile("sfence.vma %0, %1" ::"r"(address), "r"(host_asid(shadow)) : "memory");
+    if (*entry == wanted) asm volatile("sfence.vma %0, %1" ::"r"(address), "r"(host_asid(shadow)) : "memory");
     *entry = wanted;
     shadow->fragments |= translation.large;
     return 0;

@@ -2,19 +2,21 @@
  * A hypervisor that has no help from the hart: trap and emulate (Popek and Goldberg, "Formal Requirements for
  * Virtualizable Third Generation Architectures", 1974).
  *
- * The guest's kernel, written for S-mode, runs in U-mode like its programs. Whatever it does that only S-mode may do is an
- * illegal instruction there; the hart traps to this hypervisor, which looks at the instruction, does to a hart of its own
- * imagination (struct virtual_hart) what the instruction would have done to a real one, and lets the guest go on behind it.
- * Its programs' traps arrive here as well, since this is S-mode, and are passed on: `reflect` does what a hart does when it
- * traps.
+ * The guest's kernel, written for S-mode, runs in U-mode like its programs. Whatever it does that only S-mode
+ * may do is an illegal instruction there; the hart traps to this hypervisor, which looks at the instruction,
+ * does to a hart of its own imagination (struct virtual_hart) what the instruction would have done to a real
+ * one, and lets the guest go on behind it. Its programs' traps arrive here as well, since this is S-mode, and
+ * are passed on: `reflect` does what a hart does when it traps.
  *
- * That this can work at all is a property of the architecture: everything sensitive must trap in U-mode. Of S-mode it
- * does: each S-level CSR, SRET, SFENCE.VMA and WFI. What does not trap needs a second look:
+ * That this can work at all is a property of the architecture: everything sensitive must trap in U-mode. Of
+ * S-mode it does: each S-level CSR, SRET, SFENCE.VMA and WFI. What does not trap needs a second look:
  *  - Loads and stores, whose meaning depends on satp, the privilege, SUM and MXR: shadow.c.
- *  - `time`, `cycle` and `instret` can be read in U-mode where scounteren says so. The guest then reads the hart's own.
- *    Its kernel may always; for its programs its own scounteren has to hold: so the real one changes with the mode.
+ *  - `time`, `cycle` and `instret` can be read in U-mode where scounteren says so. The guest then reads the
+ *    hart's own. Its kernel may always; for its programs its own scounteren has to hold: so the real one
+ *    changes with the mode.
  *  - FENCE and FENCE.I mean the same in every mode.
- *  - Floating-point instructions ask sstatus.FS, and change it without a trap: the guest's FS is the hart's own.
+ *  - Floating-point instructions ask sstatus.FS, and change it without a trap: so the guest's FS is the
+ *    hart's own.
  *  - MPRV, which would make loads depend on yet another mode, is M-mode's; HLV does not exist for this guest.
  * And the guest could see the truth only in what takes time.
  */
@@ -56,10 +58,11 @@ static struct virtual_hart {
     bool user; /* the mode that it is in */
     uint64_t sstatus, stvec, sscratch, sepc, scause, stval, satp;
     uint64_t sie, software_pending, stimecmp, scounteren;
-    uint64_t host_satp, host_scounteren; /* as the real hart has them */
+    struct view shown;        /* what the real satp stands for */
+    uint64_t host_scounteren; /* as the real hart has it */
 } hart;
 
-/* ---------------------------------------------------------------- traps and interrupts of the virtual hart */
+/* ---------------------------------------------------------------- traps of the virtual hart */
 
 /* Privileged Specification, "Supervisor Status Register": what happens when a trap is taken into S-mode. */
 static void reflect(uint64_t cause, uint64_t value) {
@@ -184,7 +187,7 @@ static void write_csr(unsigned number, uint64_t value) {
             virtual_set_timer(value);
             break;
         case CSR_SATP:
-            /* A mode that is not there leaves the register as it was. The shadow is found before the guest goes on. */
+            /* A mode that is not there leaves the register as it was. */
             if (value >> 60 == 0 || value >> 60 == 8) hart.satp = value;
             break;
     }
@@ -221,7 +224,8 @@ static bool emulate(uint32_t instruction) {
         next = hart.sepc;
         hart.user = (hart.sstatus & SSTATUS_SPP) == 0;
         bool enable = (hart.sstatus & SSTATUS_SPIE) != 0;
-        hart.sstatus = (hart.sstatus & ~(SSTATUS_SIE | SSTATUS_SPP)) | SSTATUS_SPIE | (enable ? SSTATUS_SIE : 0);
+        hart.sstatus =
+            (hart.sstatus & ~(SSTATUS_SIE | SSTATUS_SPP)) | SSTATUS_SPIE | (enable ? SSTATUS_SIE : 0);
     } else if (instruction == INSTRUCTION_WFI) {
         wait();
     } else if ((instruction & 0xfe007fff) == 0x12000073) { /* SFENCE.VMA */
@@ -248,8 +252,10 @@ static struct view view(void) {
 /* The real registers that stand for virtual ones, where they have changed. */
 static void prepare_host(void) {
     const struct view now = view();
-    uint64_t satp = shadow_satp(&now);
-    if (satp != hart.host_satp) csr_write("satp", hart.host_satp = satp);
+    if (!same_view(&now, &hart.shown)) {
+        csr_write("satp", shadow_satp(&now));
+        hart.shown = now;
+    }
     uint64_t scounteren = hart.user ? hart.scounteren : 7;
     if (scounteren != hart.host_scounteren) csr_write("scounteren", hart.host_scounteren = scounteren);
 }
@@ -292,7 +298,7 @@ void hypervisor_main(uint64_t hart_id, const void* device_tree) {
     print("trap-and-emulate: the guest begins at %lx, in U-mode\n", hart.vcpu.x[0]);
     shadow_start();
     hart.stimecmp = ~0ul;
-    hart.host_scounteren = ~0ul;
+    hart.shown.satp = hart.host_scounteren = ~0ul; /* neither is true yet */
     sbi_set_timer(~0ul);
     csr_write("sie", BIT(INTERRUPT_TIMER));
     csr_clear("sstatus", SSTATUS_SPP | SSTATUS_SPIE);

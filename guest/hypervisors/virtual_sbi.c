@@ -1,6 +1,6 @@
 /*
- * The SBI (v2.0) as the guest sees it. A hypervisor is to its guest's kernel what the firmware is to the hypervisor: each
- * call ends here, and only what concerns the machine as a whole goes on below.
+ * The SBI (v2.0) as the guest sees it. A hypervisor is to its guest's kernel what the firmware is to the
+ * hypervisor: each call ends here, and only what concerns the machine as a whole goes on below.
  *
  * Untrusted: all of it. An address is one of guest physical memory, and is checked to lie in it.
  */
@@ -21,8 +21,8 @@ static struct sbi_result base(uint64_t function, uint64_t argument) {
         case 0: /* the version of the specification */
             return (struct sbi_result){SBI_SUCCESS, 2l << 24};
         case 3: { /* is there an extension of this number? */
-            bool served = argument == EXTENSION_BASE || argument == EXTENSION_TIME || argument == EXTENSION_SRST ||
-                          argument == EXTENSION_DBCN;
+            bool served = argument == EXTENSION_BASE || argument == EXTENSION_TIME ||
+                          argument == EXTENSION_SRST || argument == EXTENSION_DBCN;
             return (struct sbi_result){SBI_SUCCESS, served};
         }
         default:

@@ -1,6 +1,6 @@
 /*
- * What a hypervisor may get wrong: each check is one sentence of the privileged specification, and comes out the same
- * on a bare hart and on one that is only pretended.
+ * What a hypervisor may get wrong: each check is one sentence of the privileged specification, and comes out
+ * the same on a bare hart and on one that is only pretended.
  */
 #include "inner/inner.h"
 #include "kernel/print.h"
@@ -53,7 +53,8 @@ static bool execute_only_needs_mxr(void) {
     return without && with;
 }
 
-/* A by a load, D by a store only, and both again once they were cleared and fenced. Svade: software sets them. */
+/* A by a load, D by a store only, and both again once they were cleared and fenced. Svade: software sets
+ * them. */
 static bool accessed_and_dirty(void) {
     for (int round = 0; round < 2; round++) {
         uint64_t* entry = window(scratch, PAGE_READ | PAGE_WRITE);
@@ -68,7 +69,8 @@ static bool accessed_and_dirty(void) {
     return true;
 }
 
-/* A leaf of 2 MiB whose lower PPN bits are set is a page fault, for all of its pages once one of them was fenced. */
+/* A leaf of 2 MiB whose lower PPN bits are set is a page fault, for all of its pages once one of them was
+ * fenced. */
 static bool superpage_is_aligned(void) {
     uint64_t* entry = &((uint64_t*)(kernel_space.root[1] >> 10 << 12))[0x1f0];
     *entry = (0x80200000ul >> 12 << 10) | PAGE_VALID | PAGE_READ | PAGE_ACCESSED | PAGE_DIRTY;
@@ -118,7 +120,8 @@ static bool user_may_not_see_the_kernel(void) {
 
 /* Fields that are fixed stay so, and the others hold what was written. */
 static bool registers_hold(void) {
-    if (probe(probe_breakpoint, 0) != EXCEPTION_BREAKPOINT || (csr_read("sstatus") & SSTATUS_SPP) != 0) return false;
+    if (probe(probe_breakpoint, 0) != EXCEPTION_BREAKPOINT || (csr_read("sstatus") & SSTATUS_SPP) != 0)
+        return false;
     csr_write("sscratch", 0x123456789abcdef0);
     bool scratch_holds = csr_read("sscratch") == 0x123456789abcdef0;
     csr_write("sscratch", 0);

@@ -1,7 +1,7 @@
 /*
- * The inner kernel: small, but with all that makes a hypervisor work. It has Sv39 address spaces of its own, user
- * programs and their system calls, demand paging, a timer, and a console through the SBI. It runs on a bare machine and
- * on either hypervisor of guest/hypervisors, as the same bytes, and cannot tell which.
+ * The inner kernel: small, but with all that makes a hypervisor work. It has Sv39 address spaces of its own,
+ * user programs and their system calls, demand paging, a timer, and a console through the SBI. It runs on a
+ * bare machine and on either hypervisor of guest/hypervisors, as the same bytes, and cannot tell which.
  */
 #ifndef GUEST_INNER_H
 #define GUEST_INNER_H
@@ -55,7 +55,8 @@ void flush_page(uint64_t address);
 enum system_call { CALL_EXIT, CALL_STEP, CALL_YIELD, CALL_WRITE };
 
 typedef void user_program(uint64_t amount, uint64_t seed);
-user_program user_compute, user_calls, user_touch, user_scan, user_yield, user_write, user_privileged, user_peek;
+user_program user_compute, user_calls, user_touch, user_scan, user_yield, user_write, user_privileged,
+    user_peek;
 
 /* Where a program finds its stack and its data. */
 #define USER_STACK_TOP 0x00800000ul

@@ -28,8 +28,7 @@ uint64_t kernel_trap(uint64_t pc, uint64_t called_from) {
         set_timer(timer_ticks < timer_wanted ? read_time() + timer_interval : ~0ul);
         return pc;
     }
-    if (!trap_expected)
-        panic("inner: unexpected trap %lx at %lx, stval %lx\n", cause, pc, csr_read("stval"));
+    if (!trap_expected) panic("inner: unexpected trap %lx at %lx, stval %lx\n", cause, pc, csr_read("stval"));
     trap_expected = false;
     trap_cause = cause;
     return called_from;
@@ -73,8 +72,8 @@ void inner_main(void) {
 
     uint64_t right = checks_run();
     bool failed = right != (1ul << check_count) - 1;
-    print("WIRT-VIRT {\"name\":\"checks\",\"operations\":%u,\"result\":\"0x%lx\",\"ok\":%s}\n", check_count, right,
-          failed ? "false" : "true");
+    print("WIRT-VIRT {\"name\":\"checks\",\"operations\":%u,\"result\":\"0x%lx\",\"ok\":%s}\n", check_count,
+          right, failed ? "false" : "true");
     works_run();
     print("inner: switching off\n");
     sbi_shutdown(failed);

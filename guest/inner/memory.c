@@ -1,6 +1,6 @@
 /*
- * The inner kernel's memory: pages, and Sv39 page tables (Privileged Specification, "Sv39"). Its own pages are mapped
- * where they lie, by entries of 4 KiB, and every address space shares the tables that do so.
+ * The inner kernel's memory: pages, and Sv39 page tables (Privileged Specification, "Sv39"). Its own pages
+ * are mapped where they lie, by entries of 4 KiB, and every address space shares the tables that do so.
  */
 #include "inner/inner.h"
 #include "kernel/print.h"

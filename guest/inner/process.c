@@ -1,4 +1,5 @@
-/* Processes of the inner kernel: an address space, a frame of registers, and the answers to what the program asks for. */
+/* Processes of the inner kernel: an address space, a frame of registers, and the answers to what the program
+ * asks for. */
 #include "inner/inner.h"
 #include "kernel/print.h"
 #include "kernel/riscv.h"
@@ -13,7 +14,8 @@ void user_enter(struct user_frame* frame);
 void process_create(struct process* process, user_program* program, uint64_t amount, uint64_t seed) {
     memset(process, 0, sizeof *process);
     process->space = address_space_create();
-    page_map(&process->space, USER_STACK_TOP - PAGE_SIZE, page_allocate(), PAGE_READ | PAGE_WRITE | PAGE_USER);
+    page_map(&process->space, USER_STACK_TOP - PAGE_SIZE, page_allocate(),
+             PAGE_READ | PAGE_WRITE | PAGE_USER);
     process->frame.x[0] = (uintptr_t)program;
     process->frame.x[2] = USER_STACK_TOP;
     process->frame.x[10] = amount;
@@ -86,7 +88,8 @@ enum process_event process_run(struct process* process, uint64_t* fault) {
                     continue;
             }
         }
-        if ((cause == EXCEPTION_LOAD_PAGE_FAULT || cause == EXCEPTION_STORE_PAGE_FAULT) && page_fault(process, cause))
+        if ((cause == EXCEPTION_LOAD_PAGE_FAULT || cause == EXCEPTION_STORE_PAGE_FAULT) &&
+            page_fault(process, cause))
             continue;
         *fault = cause;
         return PROCESS_FAULTED;

@@ -1,6 +1,6 @@
 /*
- * The programs that the inner kernel runs in U-mode. All they have is a stack, what the kernel maps for them, and ecall;
- * they lie in a section of their own, and nothing in it calls what lies outside.
+ * The programs that the inner kernel runs in U-mode. All they have is a stack, what the kernel maps for them,
+ * and ecall; they lie in a section of their own, and nothing in it calls what lies outside.
  */
 #include "inner/inner.h"
 

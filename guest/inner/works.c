@@ -1,6 +1,6 @@
 /*
- * The works that are measured, each framed by the marks of the monitor's vendor extension (guest/README.md). The result
- * is a number that depends on every step: it must be the same whatever the kernel runs on.
+ * The works that are measured, each framed by the marks of the monitor's vendor extension (guest/README.md).
+ * The result is a number that depends on every step: it must be the same whatever the kernel runs on.
  */
 #include "inner/inner.h"
 #include "kernel/print.h"
@@ -94,14 +94,10 @@ static const struct work {
     uint64_t (*run)(uint64_t operations);
     bool needs_stimecmp;
 } works[] = {
-    {"compute", 200000, compute, false},
-    {"system-call", 4000, system_calls, false},
-    {"page-fault", 256, page_faults, false},
-    {"mapping-change", 2000, mapping_changes, false},
-    {"tlb-miss", 32768, tlb_misses, false},
-    {"context-switch", 2000, context_switches, false},
-    {"timer-sbi", 200, timer_through_sbi, false},
-    {"timer-stimecmp", 200, timer_through_stimecmp, true},
+    {"compute", 200000, compute, false},          {"system-call", 4000, system_calls, false},
+    {"page-fault", 256, page_faults, false},      {"mapping-change", 2000, mapping_changes, false},
+    {"tlb-miss", 32768, tlb_misses, false},       {"context-switch", 2000, context_switches, false},
+    {"timer-sbi", 200, timer_through_sbi, false}, {"timer-stimecmp", 200, timer_through_stimecmp, true},
     {"console", 64, console_lines, false},
 };
 

@@ -16,8 +16,8 @@ enum {
 };
 
 /*
- * The SBI takes physical addresses. A program that does not map its memory where it lies is compiled with how far
- * beyond them its own addresses are.
+ * The SBI takes physical addresses. A program that does not map its memory where it lies is compiled with how
+ * far beyond them its own addresses are.
  */
 #ifndef VIRTUAL_OFFSET
 #define VIRTUAL_OFFSET 0ul

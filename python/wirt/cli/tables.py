@@ -7,8 +7,11 @@ from rich.table import Table
 
 from wirt.bench.io import Measurement, Summary
 from wirt.bench.text import grouped, work_label
+from wirt.bench.virt import WORKS
+from wirt.bench.virt import Measurement as VirtMeasurement
+from wirt.bench.virt import Sample as VirtSample
 
-__all__ = ["print_io"]
+__all__ = ["print_io", "print_virt"]
 
 
 def print_io(measurement: Measurement) -> None:
@@ -35,6 +38,57 @@ def print_io(measurement: Measurement) -> None:
                 f"exits {_number(comparison.exit_ratio)}, rate {_number(comparison.throughput_ratio)}",
                 end_section=comparison is comparisons[-1],
             )
+    _print(table)
+
+
+def print_virt(measurement: VirtMeasurement, *, causes: bool = False) -> None:
+    """What virtualisation costs: each work on each platform; ``causes`` adds what the traps were."""
+    table = Table(
+        title="The same kernel bare, under trap-and-emulate, and under the hypervisor extension",
+        caption=(
+            "Per operation of the work; instructions of hypervisor, kernel and programs together, over the bare "
+            "machine's in the ratio. Exits are traps into the hypervisor; own traps go straight into the kernel."
+        ),
+        caption_justify="left",
+    )
+    for name in ("work", "on", "instructions", "ratio", "exits", "own traps", "TLB misses", "entries read", "a walk"):
+        table.add_column(name, justify="left" if name in ("work", "on") else "right", no_wrap=name != "work")
+    for work in measurement.works:
+        samples = [measurement.sample(work, platform) for platform in measurement.platforms]
+        for sample in samples:
+            first, last = sample is samples[0], sample is samples[-1]
+            table.add_row(
+                f"{work}: {WORKS[work]}" if first else "",
+                *_virt_cells(measurement, sample),
+                end_section=last and not causes,
+            )
+            if causes:
+                for whose, traps in (("exits", sample.exits), ("own", sample.kernel_traps)):
+                    for cause, count in traps.items():
+                        text = f"  {whose}: {cause} {_number(count / sample.operations)}"
+                        table.add_row("", text)
+                if last:
+                    table.add_section()
+    _print(table)
+
+
+def _virt_cells(measurement: VirtMeasurement, sample: VirtSample) -> tuple[str, ...]:
+    def each(count: int) -> str:
+        return _number(count / sample.operations)
+
+    return (
+        sample.platform,
+        each(sample.instructions),
+        f"{measurement.ratio(sample):.2f}",
+        each(sample.total_exits),
+        each(sample.total_kernel_traps),
+        each(sample.tlb_misses),
+        each(sample.table_reads),
+        f"{sample.reads_per_walk:.1f}",
+    )
+
+
+def _print(table: Table) -> None:
     # A table that is read by a pipe or a log is not to be cut to 80 columns.
     console = Console()
     if not console.is_terminal:
