@@ -42,7 +42,7 @@ class PlatformBench final : public Bench {
     PlatformBench()
         : plic_("plic", lines(2 * harts)),
           imsic_m_("imsic-m", imsic_m_base, lines(harts)),
-          imsic_s_("imsic-s", imsic_s_base, lines(harts), guest_files),
+          imsic_s_("imsic-s", imsic_s_base, lines(harts), std::vector<InterruptLine>(harts * guest_files)),
           aplic_m_("aplic-m", Aplic::Level::machine, {wires(imsic_m_), &messages_, 0}),
           aplic_s_("aplic-s", Aplic::Level::supervisor, {wires(imsic_s_), &messages_, guest_files}),
           direct_("aplic", Aplic::Level::machine, {lines(harts), nullptr, 0}),

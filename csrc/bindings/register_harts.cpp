@@ -235,7 +235,10 @@ void register_harts(py::module_& module) {
         .def_property(
             "privilege", [](const HartView& view) { return view.still().privilege(); },
             [](const HartView& view, Privilege value) { view.still().set_privilege(value); },
-            "The present mode.")
+            "The present mode, of which VS is `supervisor` and VU `user`. Setting it leaves a guest.")
+        .def_property_readonly(
+            "virtualized", [](const HartView& view) { return view.still().virtualized(); },
+            "Whether the present mode is VS or VU (V = 1): the hypervisor extension runs a guest.")
         .def_property_readonly(
             "instructions", [](const HartView& view) { return view.still().instructions(); },
             "Retired so far.")

@@ -130,7 +130,7 @@ void Sbi::prepare(Hart& hart, u64 entry, u64 a1) {
     using namespace riscv;
     hart.reset(entry, Privilege::machine);
     // Everything goes to S-mode but its own ecalls, which the monitor takes before they trap.
-    hart.poke_csr(csr_medeleg, 0xb1ff);
+    hart.poke_csr(csr_medeleg, 0xf0'b5ff);
     hart.poke_csr(csr_mideleg, 0x222);
     hart.poke_csr(csr_mcounteren, ~u64{0});
     hart.poke_csr(csr_menvcfg, envcfg::adue | envcfg::stce | envcfg::cbze | envcfg::cbcfe | envcfg::cbie);
@@ -190,7 +190,8 @@ Sbi::Result Sbi::ipi(Hart& hart, u64 function) {
 }
 
 Sbi::Result Sbi::rfence(Hart& hart, u64 function) {
-    if (function > 2) return {not_supported, 0};  // the others need the hypervisor extension
+    // From 3 on they are about guests: HFENCE.GVMA, with and without a VMID, HFENCE.VVMA likewise with an ASID.
+    if (function > 6 || (function > 2 && !hart.has_hypervisor())) return {not_supported, 0};
     std::vector<unsigned> to;
     if (!targets(argument(hart, 0), argument(hart, 1), to)) return {invalid_param, 0};
     const u64 start = argument(hart, 2);
@@ -202,9 +203,14 @@ Sbi::Result Sbi::rfence(Hart& hart, u64 function) {
         if (function == 0) {
             target.request_fence_i();
         } else {
-            std::optional<u16> asid;
-            if (function == 2) asid = static_cast<u16>(argument(hart, 4));
-            target.request_sfence(all ? 0 : start, all ? 0 : size, asid);
+            const auto last = static_cast<u16>(argument(hart, 4));
+            Hart::FenceScope scope{.guest = function > 2};
+            if (function == 2 || function == 5) scope.asid = last;
+            if (function == 3) scope.vmid = last & 0x3fff;
+            if (function >= 5) scope.vmid = hart.vmid();
+            // A guest physical range says nothing of what is cached by guest virtual address.
+            const bool whole = all || function == 3 || function == 4;
+            target.request_sfence(whole ? 0 : start, whole ? 0 : size, scope);
         }
     }
     for (const unsigned index : to) platform_.await_fences(hart, index);

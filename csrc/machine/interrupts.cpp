@@ -39,8 +39,12 @@ Interrupts::Interrupts(const MachineConfig& config, memory::AddressSpace& bus, I
     }
     if (aia) {
         imsic_m_ = std::make_unique<Imsic>("imsic-m", imsic_m_base, std::move(machine));
-        imsic_s_ =
-            std::make_unique<Imsic>("imsic-s", imsic_s_base, std::move(supervisor), config.guest_files);
+        std::vector<InterruptLine> guests;
+        for (unsigned hart = 0; hart < harts_; ++hart) {
+            for (unsigned file = 1; file <= config.guest_files; ++file)
+                guests.emplace_back(hart_inputs, guest_line(hart, file));
+        }
+        imsic_s_ = std::make_unique<Imsic>("imsic-s", imsic_s_base, std::move(supervisor), std::move(guests));
         bus.map(imsic_m_base, imsic_m_->region_size(), *imsic_m_);
         bus.map(imsic_s_base, imsic_s_->region_size(), *imsic_s_);
         machine.clear();
@@ -93,7 +97,11 @@ bool Interrupts::send_message(u64 address, u32 data) {
 }
 
 void Interrupts::connect(riscv::Hart& hart) {
-    if (imsic_s_ != nullptr) hart.connect_imsic(imsic_m_->file(hart.id()), imsic_s_->file(hart.id()));
+    if (imsic_s_ == nullptr) return;
+    std::vector<InterruptFile*> guests;
+    for (unsigned file = 1; file <= imsic_s_->guest_files(); ++file)
+        guests.push_back(&imsic_s_->file(hart.id(), file));
+    hart.connect_imsic(imsic_m_->file(hart.id()), imsic_s_->file(hart.id()), std::move(guests));
 }
 
 std::string Interrupts::describe(unsigned source) const {

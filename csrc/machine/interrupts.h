@@ -19,6 +19,11 @@ namespace wirt::machine {
 constexpr unsigned hart_line(unsigned hart, riscv::Interrupt which) {
     return hart * 32 + which;
 }
+// Those of its guest interrupt files, 1 to 63, are 64 a hart behind all others.
+inline constexpr unsigned guest_lines = 1u << 31;
+constexpr unsigned guest_line(unsigned hart, unsigned file) {
+    return guest_lines + hart * 64 + file;
+}
 
 class Interrupts final : private MessageSink {
   public:

@@ -299,6 +299,11 @@ void Machine::Parts::wake(const Hart& hart) {
 }
 
 void Machine::Parts::set_level(unsigned source, bool level) {
+    if (source >= guest_lines) {
+        const unsigned line = source - guest_lines;
+        slots[line / 64]->hart->set_guest_interrupt(line % 64, level);
+        return;
+    }
     slots[source / 32]->hart->set_interrupt(static_cast<riscv::Interrupt>(source % 32), level);
 }
 

@@ -18,9 +18,6 @@ constexpr u64 select_mask = 0x1ff;
 constexpr u64 iprio_first = 0x30, iprio_last = 0x3f, file_first = 0x70, file_last = 0xff;
 constexpr u64 mvien_writable = irq_bit(irq_ssi) | irq_bit(irq_sei);
 
-// Priority numbers go to 255 and beyond (an IMSIC's identities, to 2047).
-constexpr u32 no_identity = 256;       // 5.4.1: a supervisor external interrupt that no controller signals
-constexpr u32 default_low = 0x1'0000;  // number 0 of an interrupt whose default is below the external one
 constexpr u32 most_shown = 255;
 
 constexpr bool is_iprio(u64 select) {
@@ -32,16 +29,24 @@ constexpr bool is_file(u64 select) {
 
 }  // namespace
 
-void Hart::connect_imsic(InterruptFile& machine, InterruptFile& supervisor) {
+void Hart::connect_imsic(InterruptFile& machine, InterruptFile& supervisor,
+                         std::vector<InterruptFile*> guests) {
     machine_file_ = &machine;
     supervisor_file_ = &supervisor;
+    guest_files_ = std::move(guests);
+    if (has_h_ && !guest_files_.empty()) delegated_always_ |= irq_bit(irq_sgei);
 }
 
 // ---------------------------------------------------------------- windows
 
 // The CSRs whose reads and writes are one step, for messages set pending bits at any time.
 bool Hart::reaches_interrupt_file(u16 number) {
-    return number == csr_mireg || number == csr_sireg || number == csr_mtopei || number == csr_stopei;
+    return number == csr_mireg || number == csr_sireg || number == csr_mtopei || number == csr_stopei ||
+           number == csr_vsireg || number == csr_vstopei;
+}
+
+bool Hart::selects_interrupt_file(u64 select) {
+    return is_file(select);
 }
 
 // 5.3: with bit 9 of mvien set, S-mode's own interrupt file is out of its reach.
@@ -53,6 +58,15 @@ bool Hart::supervisor_file_accessible(u16 number) const {
 // The bits of `mask` become those of `value`; false: the access is illegal.
 bool Hart::interrupt_file_access(u16 number, u64 mask, u64 value, bool writes, u64& old) {
     if (machine_file_ == nullptr) return false;
+    if (number == csr_vsireg || number == csr_vstopei) {
+        InterruptFile* const file = has_h_ ? guest_file() : nullptr;
+        if (file == nullptr) return false;
+        if (number == csr_vstopei) {
+            old = file->top(writes);
+            return true;
+        }
+        return is_file(h_.vsiselect) && file->modify(static_cast<u32>(h_.vsiselect), mask, value, old);
+    }
     const bool machine = number == csr_mireg || number == csr_mtopei;
     InterruptFile& file = machine ? *machine_file_ : *supervisor_file_;
     if (number == csr_mtopei || number == csr_stopei) {
@@ -178,6 +192,7 @@ void Hart::write_virtual_sie(u64 value) {
 // 5.3: where mideleg has a zero and mvien a one, sip is mvip and sie a register of its own.
 void Hart::update_virtual_interrupts() {
     virtual_interrupts_ = mvip() & aia_.mvien & ~mideleg_ & aia_.sie;
+    if ((h_.hvictl & hvictl::vti) != 0) virtual_interrupts_ |= injected_hint;
 }
 
 // ---------------------------------------------------------------- priorities
@@ -187,12 +202,12 @@ u32 Hart::priority_number(Interrupt which, Privilege level) const {
     const bool machine = level == Privilege::machine;
     if (which == (machine ? irq_mei : irq_sei)) {
         const u32 identity = (machine ? machine_file_ : supervisor_file_)->top(false) >> 16;
-        return identity != 0 ? identity : no_identity;
+        return identity != 0 ? identity : priority::no_identity;
     }
     // No interrupt that this hart has stands above the external one of its level by default.
     const u8 number =
         bit(configurable_interrupts(level), which) ? (machine ? aia_.miprio : aia_.siprio)[which] : 0;
-    return number != 0 ? number : default_low;
+    return number != 0 ? number : priority::default_low;
 }
 
 // 5.2.2, 5.4.2.

@@ -20,6 +20,9 @@ constexpr u64 supervisor_irqs = irq_bit(irq_ssi) | irq_bit(irq_sti) | irq_bit(ir
 constexpr u64 all_irqs = supervisor_irqs | irq_bit(irq_msi) | irq_bit(irq_mti) | irq_bit(irq_mei);
 // Every exception but the ecall from M-mode, which is never delegated.
 constexpr u64 delegable_exceptions = 0xb3ff;
+constexpr u64 guest_exceptions = u64{1} << exc_ecall_vs | u64{1} << exc_fetch_guest_page |
+                                 u64{1} << exc_load_guest_page | u64{1} << exc_virtual_instruction |
+                                 u64{1} << exc_store_guest_page;
 
 constexpr u64 mstatus_fields = mstatus::sie | mstatus::mie | mstatus::spie | mstatus::mpie | mstatus::spp |
                                mstatus::mpp | mstatus::fs | mstatus::mprv | mstatus::sum | mstatus::mxr |
@@ -47,12 +50,6 @@ constexpr bool satp_mode_exists(u64 satp) {
 // R = 0 with W = 1 is reserved.
 constexpr bool pmp_permission_exists(u8 cfg) {
     return (cfg & 3) != 2;
-}
-
-// CBIE = 2 is reserved: such a write leaves the field as it is.
-u64 write_envcfg(u64 old, u64 value, u64 writable) {
-    if ((value & envcfg::cbie) == u64{2} << 4) value = (value & ~envcfg::cbie) | (old & envcfg::cbie);
-    return value & writable;
 }
 
 std::vector<CsrInfo> build_csrs() {
@@ -106,6 +103,40 @@ std::vector<CsrInfo> build_csrs() {
         {csr_mireg, "mireg"},
         {csr_mtopei, "mtopei"},
         {csr_mtopi, "mtopi"},
+        {csr_vsstatus, "vsstatus"},
+        {csr_vsie, "vsie"},
+        {csr_vstvec, "vstvec"},
+        {csr_vsscratch, "vsscratch"},
+        {csr_vsepc, "vsepc"},
+        {csr_vscause, "vscause"},
+        {csr_vstval, "vstval"},
+        {csr_vsip, "vsip"},
+        {csr_vstimecmp, "vstimecmp"},
+        {csr_vsatp, "vsatp"},
+        {csr_vsiselect, "vsiselect"},
+        {csr_vsireg, "vsireg"},
+        {csr_vstopei, "vstopei"},
+        {csr_vstopi, "vstopi"},
+        {csr_mtinst, "mtinst"},
+        {csr_mtval2, "mtval2"},
+        {csr_hstatus, "hstatus"},
+        {csr_hedeleg, "hedeleg"},
+        {csr_hideleg, "hideleg"},
+        {csr_hie, "hie"},
+        {csr_htimedelta, "htimedelta"},
+        {csr_hcounteren, "hcounteren"},
+        {csr_hgeie, "hgeie"},
+        {csr_hvien, "hvien"},
+        {csr_hvictl, "hvictl"},
+        {csr_henvcfg, "henvcfg"},
+        {csr_htval, "htval"},
+        {csr_hip, "hip"},
+        {csr_hvip, "hvip"},
+        {csr_hviprio1, "hviprio1"},
+        {csr_hviprio2, "hviprio2"},
+        {csr_htinst, "htinst"},
+        {csr_hgatp, "hgatp"},
+        {csr_hgeip, "hgeip"},
     };
     static constexpr std::array<const char*, 2> pmpcfg = {"pmpcfg0", "pmpcfg2"};
     for (u16 i = 0; i < 2; ++i) list.push_back({static_cast<u16>(csr_pmpcfg0 + 2 * i), pmpcfg[i]});
@@ -142,12 +173,35 @@ u64 Hart::mip() {
 }
 
 void Hart::update_timer() {
+    if (has_h_) update_guest_timer();
     if ((menvcfg_ & envcfg::stce) == 0) return;
     if (environment_.time(*this) >= stimecmp_) {
         mip_.fetch_or(irq_bit(irq_sti));
     } else {
         mip_.fetch_and(~irq_bit(irq_sti));
     }
+}
+
+// CBIE = 2 is reserved: such a write leaves the field as it is.
+u64 Hart::write_envcfg(u64 old, u64 value, u64 writable) {
+    if ((value & envcfg::cbie) == u64{2} << 4) value = (value & ~envcfg::cbie) | (old & envcfg::cbie);
+    return value & writable;
+}
+
+void Hart::update_float_state() {
+    u64 state = (mstatus_ & mstatus::fs) >> mstatus::fs_shift;
+    if (virtual_) {
+        const u64 guest = (h_.vsstatus & mstatus::fs) >> mstatus::fs_shift;
+        state = state == 0 || guest == 0 ? 0 : std::min(state, guest);
+    }
+    float_state_ = static_cast<u8>(state);
+}
+
+// "When V=1, modifying the floating-point state causes both fields to be set to Dirty."
+void Hart::mark_float_dirty() {
+    mstatus_ |= mstatus::fs | mstatus::sd;
+    if (virtual_) h_.vsstatus |= mstatus::fs | mstatus::sd;
+    float_state_ = 3;
 }
 
 void Hart::update_float_mode() {
@@ -163,6 +217,7 @@ u64 Hart::misa() const {
              std::pair{'f', isa_.has(Extension::f)},
              std::pair{'d', isa_.has(Extension::d)},
              std::pair{'c', isa_.has(Extension::c)},
+             std::pair{'h', has_h_},
              std::pair{'b', isa_.has(Extension::zba) && isa_.has(Extension::zbb) && isa_.has(Extension::zbs)},
          }) {
         if (there) value |= u64{1} << (letter - 'a');
@@ -171,7 +226,8 @@ u64 Hart::misa() const {
 }
 
 u64 Hart::mstatus_writable() const {
-    return mstatus_fields & ~(isa_.has(Extension::f) ? 0 : mstatus::fs);
+    return (mstatus_fields | (has_h_ ? mstatus::mpv | mstatus::gva : 0)) &
+           ~(isa_.has(Extension::f) ? 0 : mstatus::fs);
 }
 
 u64 Hart::senvcfg_writable() const {
@@ -200,13 +256,16 @@ void Hart::write_mstatus(u64 value, u64 mask) {
     select_translation();
 }
 
+void Hart::require_legal(bool legal, const char* what) const {
+    if (legal) return;
+    throw StateError("the saved state of hart " + std::to_string(id_) + " is broken: no hart has such a " +
+                     what);
+}
+
 // What no guest could have brought about is not taken from a saved state: much of it is used as an index.
 void Hart::require_legal_state() const {
-    const auto require = [this](bool legal, const char* what) {
-        if (legal) return;
-        throw StateError("the saved state of hart " + std::to_string(id_) +
-                         " is broken: no hart has such a " + what);
-    };
+    const auto require = [this](bool legal, const char* what) { require_legal(legal, what); };
+    const u64 irqs = all_irqs | delegated_always_;
     const auto require_bits = [&](u64 value, u64 bits, const char* what) {
         require((value & ~bits) == 0, what);
     };
@@ -220,10 +279,10 @@ void Hart::require_legal_state() const {
     require_bits(mstatus_ ^ mstatus_fixed, mstatus_writable() | mstatus::sd, "mstatus");
     require((mstatus_ & mstatus::mpp) != u64{2} << mstatus::mpp_shift, "mstatus.MPP");
     require(((mstatus_ & mstatus::sd) != 0) == ((mstatus_ & mstatus::fs) == mstatus::fs), "mstatus.SD");
-    require_bits(mip_.load(), all_irqs, "mip");
-    require_bits(mie_, all_irqs, "mie");
+    require_bits(mip_.load(), irqs, "mip");
+    require_bits(mie_, irqs, "mie");
     require_bits(mideleg_, supervisor_irqs, "mideleg");
-    require_bits(medeleg_, delegable_exceptions, "medeleg");
+    require_bits(medeleg_, delegable_exceptions | (has_h_ ? guest_exceptions : 0), "medeleg");
     require_bits(mtvec_ | stvec_, ~u64{2}, "trap vector");
     require_bits(mepc_ | sepc_, ~u64{1}, "mepc or sepc");
     require(satp_mode_exists(satp_), "satp.MODE");
@@ -242,15 +301,19 @@ void Hart::require_legal_state() const {
 
 bool Hart::csr_accessible(u16 number, bool writes) const {
     if (writes && (number >> 10) == 3) return false;
-    if (static_cast<unsigned>(privilege_) < bits<unsigned>(number, 8, 2)) return false;
+    // S-mode has the hypervisor's numbers too; what does not exist is found out later.
+    const unsigned level = privilege_ == Privilege::supervisor ? 2 : static_cast<unsigned>(privilege_);
+    if (level < bits<unsigned>(number, 8, 2)) return false;
     switch (number) {
         case csr_fflags:
         case csr_frm:
         case csr_fcsr:
-            return (mstatus_ & mstatus::fs) != 0;
+            return float_state_ != 0;
         case csr_satp:
+        case csr_hgatp:
             return !(privilege_ == Privilege::supervisor && (mstatus_ & mstatus::tvm) != 0);
         case csr_stimecmp:
+        case csr_vstimecmp:
             // Sstc 1.0: the register needs STCE and, below M-mode, mcounteren.TM.
             if (!isa_.has(Extension::sstc)) return false;
             if (privilege_ == Privilege::machine) return true;
@@ -296,7 +359,7 @@ bool Hart::csr_read(u16 number, u64& value) {
             value = counter(instructions(), instret_offset_, 2);
             return true;
         case csr_time:
-            value = environment_.time(*this);
+            value = environment_.time(*this) + (virtual_ ? h_.htimedelta : 0);
             return true;
 
         case csr_sstatus:
@@ -356,7 +419,7 @@ bool Hart::csr_read(u16 number, u64& value) {
             value = medeleg_;
             return true;
         case csr_mideleg:
-            value = mideleg_;
+            value = mideleg_ | delegated_always_;
             return true;
         case csr_mie:
             value = mie_;
@@ -405,28 +468,27 @@ bool Hart::csr_read(u16 number, u64& value) {
                      (number >= csr_hpmcounter3 && number < csr_hpmcounter3 + 29) ||
                      (number >= csr_mhpmevent3 && number < csr_mhpmevent3 + 29);
     value = 0;
-    return hpm || aia_read(number, value);
+    return hpm || hypervisor_read(number, value) || aia_read(number, value);
 }
 
 bool Hart::csr_write(u16 number, u64 value) {
-    const auto float_dirty = [&] { mstatus_ |= mstatus::fs | mstatus::sd; };
     // The write of a counter counts for itself: what is read back at once is what was written (3.1.10).
     const u64 ahead = at_block_ != nullptr ? at_block_->count - retired_before(at_block_, at_insn_) - 1 : 0;
     switch (number) {
         case csr_fflags:
             fflags_ = value & 31;
-            float_dirty();
+            mark_float_dirty();
             update_float_mode();
             return true;
         case csr_frm:
             frm_ = value & 7;
-            float_dirty();
+            mark_float_dirty();
             update_float_mode();
             return true;
         case csr_fcsr:
             fflags_ = value & 31;
             frm_ = (value >> 5) & 7;
-            float_dirty();
+            mark_float_dirty();
             update_float_mode();
             return true;
 
@@ -484,14 +546,14 @@ bool Hart::csr_write(u16 number, u64 value) {
         case csr_misa:
             return true;
         case csr_medeleg:
-            medeleg_ = value & delegable_exceptions;
+            medeleg_ = value & (delegable_exceptions | (has_h_ ? guest_exceptions : 0));
             return true;
         case csr_mideleg:
             mideleg_ = value & supervisor_irqs;
             update_virtual_interrupts();
             return true;
         case csr_mie:
-            mie_ = value & all_irqs;
+            mie_ = value & (all_irqs | delegated_always_);
             return true;
         case csr_mtvec:
             mtvec_ = value & ~u64{2};
@@ -544,6 +606,7 @@ bool Hart::csr_write(u16 number, u64 value) {
             u64 writable = irq_bit(irq_ssi) | irq_bit(irq_sei);
             if ((menvcfg_ & envcfg::stce) == 0) writable |= irq_bit(irq_sti);
             if ((aia_.mvien & irq_bit(irq_sei)) != 0) writable &= ~irq_bit(irq_sei);
+            writable |= delegated_always_ & irq_bit(irq_vssi);
             mip_.fetch_and(~writable | value);
             mip_.fetch_or(value & writable);
             return true;
@@ -573,18 +636,29 @@ bool Hart::csr_write(u16 number, u64 value) {
         return true;
     }
     return (number >= csr_mhpmcounter3 && number < csr_mhpmcounter3 + 29) ||
-           (number >= csr_mhpmevent3 && number < csr_mhpmevent3 + 29) || aia_write(number, value);
+           (number >= csr_mhpmevent3 && number < csr_mhpmevent3 + 29) || hypervisor_write(number, value) ||
+           aia_write(number, value);
 }
 
 bool Hart::csr_access(u16 number, CsrOp op, u64 operand, bool writes, bool reads, u64& old) {
-    if (!csr_accessible(number, writes)) return false;
+    if (virtual_) return guest_csr_access(number, op, operand, writes, reads, old);
+    if (csr_accessible(number, writes)) return perform_csr_access(number, op, operand, writes, reads, old);
+    illegal_instruction();
+    return false;
+}
+
+bool Hart::perform_csr_access(u16 number, CsrOp op, u64 operand, bool writes, bool reads, u64& old) {
+    const auto done = [this](bool exists) {
+        if (!exists) illegal_instruction();
+        return exists;
+    };
     old = 0;
     if (reaches_interrupt_file(number)) {
         // A message may come at any time: what is read and what is written are one step.
         const u64 mask = !writes ? 0 : op == CsrOp::write ? ~u64{0} : operand;
-        return interrupt_file_access(number, mask, op == CsrOp::clear ? 0 : operand, writes, old);
+        return done(interrupt_file_access(number, mask, op == CsrOp::clear ? 0 : operand, writes, old));
     }
-    if ((reads || op != CsrOp::write || !writes) && !csr_read(number, old)) return false;
+    if ((reads || op != CsrOp::write || !writes) && !csr_read(number, old)) return done(false);
     if (!writes) return true;
     u64 value = operand;
     if (op != CsrOp::write) {
@@ -593,7 +667,7 @@ bool Hart::csr_access(u16 number, CsrOp op, u64 operand, bool writes, bool reads
         if (number == csr_mip) base = mip_.load();
         value = op == CsrOp::set ? base | operand : base & ~operand;
     }
-    return csr_write(number, value);
+    return done(csr_write(number, value));
 }
 
 std::optional<u64> Hart::peek_csr(u16 number) {

@@ -21,7 +21,8 @@ constexpr u8 destination(u32 rd) {
 bool csr_stays_in_block(u16 number, bool writes) {
     if (!writes) {
         return number != csr_time && number != csr_sip && number != csr_mip && number != csr_stopi &&
-               number != csr_mtopi;
+               number != csr_mtopi && number != csr_hip && number != csr_vsip && number != csr_vstopi &&
+               number != csr_hgeip;
     }
     switch (number) {
         case csr_fflags:
@@ -194,9 +195,9 @@ Block* Hart::build(u64 pc, u64 physical, unsigned max_instructions) {
         const Decoded decoded = decode(raw, length, offset, isa_, handlers_);
         if (decoded.uses_float && float_check == nullptr) {
             float_check = &slots[used];
-            slots[used++] = {handlers_[op_float_check], 0, 0, 0, 0, offset};
+            slots[used++] = {handlers_[op_float_check], 1, 0, 0, 0, offset};
         }
-        if (decoded.writes_float) float_check->imm = 1;
+        if (decoded.writes_float) float_check->imm = 3;
         slots[used++] = decoded.insn;
         ended = decoded.ends;
         at += length;

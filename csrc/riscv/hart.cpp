@@ -10,7 +10,13 @@
 namespace wirt::riscv {
 
 Hart::Hart(unsigned id, memory::AddressSpace& bus, HartEnvironment& environment, const IsaConfig& isa)
-    : id_(id), isa_(isa), bus_(bus), ram_(bus.ram()), environment_(environment) {
+    : has_h_(isa.has(Extension::h)),
+      id_(id),
+      isa_(isa),
+      bus_(bus),
+      ram_(bus.ram()),
+      environment_(environment) {
+    if (has_h_) delegated_always_ = vs_irqs;
     interpret(0, &handlers_);
     spaces_[0].valid = true;
     scratch_ = std::make_unique<u8[]>(sizeof(Block) + (BlockCache::max_slots + 1) * sizeof(Insn));
@@ -26,6 +32,7 @@ void Hart::reset(u64 pc, Privilege privilege) {
     float_fast_ = false;
     pc_ = pc;
     privilege_ = privilege;
+    virtual_ = false;
     // UXL and SXL are fixed at 64 bits.
     mstatus_ = u64{2} << 32 | u64{2} << 34;
     mie_ = mideleg_ = medeleg_ = 0;
@@ -35,6 +42,7 @@ void Hart::reset(u64 pc, Privilege privilege) {
     satp_ = menvcfg_ = senvcfg_ = mcounteren_ = scounteren_ = mcountinhibit_ = 0;
     stimecmp_ = ~u64{0};
     aia_ = {};
+    h_ = {};
     virtual_interrupts_ = 0;
     std::fill(std::begin(pmpcfg_), std::end(pmpcfg_), 0);
     std::fill(std::begin(pmpaddr_), std::end(pmpaddr_), 0);
@@ -46,6 +54,7 @@ void Hart::reset(u64 pc, Privilege privilege) {
 
 void Hart::set_privilege(Privilege privilege) {
     privilege_ = privilege;
+    virtual_ = false;
     select_translation();
 }
 
@@ -95,10 +104,13 @@ Hart::Next Hart::settle(u64 until, RunResult& result) {
             return Next::stop;
         }
         update_timer();
+        if (has_h_ && (events & ev_interrupt) != 0) refresh_guest_interrupts();
         take_interrupt();
 
         const bool timer_on = (menvcfg_ & envcfg::stce) != 0 && (mip_.load() & (u64{1} << irq_sti)) == 0;
-        const u64 slice = environment_.cycles_until(*this, timer_on ? stimecmp_ : ~u64{0});
+        u64 deadline = timer_on ? stimecmp_ : ~u64{0};
+        if (has_h_) deadline = std::min(deadline, guest_timer_deadline());
+        const u64 slice = environment_.cycles_until(*this, deadline);
         limit_.store(std::min(until, cycles_ + std::max<u64>(slice, 1)), std::memory_order_seq_cst);
         // An event that came in between had its zero overwritten.
         if (events_.load(std::memory_order_seq_cst) == 0) return Next::resume;
@@ -106,12 +118,14 @@ Hart::Next Hart::settle(u64 until, RunResult& result) {
 }
 
 u64 Hart::timer_deadline() const {
-    return (menvcfg_ & envcfg::stce) != 0 ? stimecmp_ : ~u64{0};
+    return std::min((menvcfg_ & envcfg::stce) != 0 ? stimecmp_ : ~u64{0}, guest_timer_deadline());
 }
 
 bool Hart::wakeup_pending() {
     update_timer();
-    return (mip() & mie_) != 0 || virtual_interrupts_ != 0;
+    if (has_h_) refresh_guest_interrupts();
+    return (mip() & mie_) != 0 || (virtual_interrupts_ & ~injected_hint) != 0 ||
+           (virtual_ && top_guest_interrupt().priority != priority::none);
 }
 
 // ---------------------------------------------------------------- from other threads
@@ -138,11 +152,11 @@ void Hart::request_exit() {
 }
 
 void Hart::request_fence_i() {
-    request_fence({true, 0, 0, std::nullopt});
+    request_fence({true, 0, 0});
 }
 
-void Hart::request_sfence(u64 start, u64 size, std::optional<u16> asid) {
-    request_fence({false, start, size, asid});
+void Hart::request_sfence(u64 start, u64 size, const FenceScope& scope) {
+    request_fence({false, start, size, scope});
 }
 
 void Hart::request_fence(const FenceRequest& request) {
@@ -151,7 +165,7 @@ void Hart::request_fence(const FenceRequest& request) {
         if (fence_requests_.size() < most_requests) {
             fence_requests_.push_back(request);
         } else {
-            fence_requests_ = {{true, 0, 0, std::nullopt}, {false, 0, 0, std::nullopt}};
+            fence_requests_ = {{true, 0, 0}, {false, 0, 0}, {false, 0, 0, {.guest = true}}};
         }
         fences_pending_.store(static_cast<u32>(fence_requests_.size()), std::memory_order_release);
     }
@@ -164,7 +178,7 @@ void Hart::service_fences() {
         if (request.instruction) {
             drop_stale_code();
         } else {
-            flush_range(request.start, request.size, request.asid);
+            flush_range(request.start, request.size, request.scope);
         }
     }
     fence_requests_.clear();
@@ -236,15 +250,21 @@ void Hart::visit_state(StateVisitor& v) {
     try {
         visit_registers(v);
         if (v.loading()) require_legal_state();
+        if (has_h_) visit_hypervisor_state(v);
     } catch (...) {
         // A hart must not stand with what no guest could have brought about.
         if (v.loading()) {
+            guest_lines_.store(0);
             reset(ram_.base(), Privilege::machine);
             cycles_ = exceptions_ = 0;
         }
         throw;
     }
     if (!v.loading()) return;
+    if (has_h_) {
+        h_.timer_due = false;
+        refresh_guest_interrupts();
+    }
     update_float_mode();
     update_virtual_interrupts();
     // Decoded code stays: what of it does not fit the memory any more, the pages' generations say.

@@ -2,7 +2,8 @@
 //
 // Implements RV64 with the extensions of extensions.def, of which each hart has those of its IsaConfig;
 // Sv39/48/57, M, S and U mode, 16 PMP entries (Unprivileged ISA 20240411, Privileged Architecture 1.13);
-// Smaia and Ssaia where it has an IMSIC (Advanced Interrupt Architecture 1.0).
+// Smaia and Ssaia where it has an IMSIC (Advanced Interrupt Architecture 1.0); with the hypervisor extension VS
+// and VU mode.
 //
 // A hart knows the physical address space and its environment, and no device. One host thread runs it at a
 // time. Others may call the members under "any thread".
@@ -27,12 +28,14 @@
 #include "memory/address_space.h"
 #include "riscv/block.h"
 #include "riscv/csr_fields.h"
+#include "riscv/hypervisor.h"
 #include "riscv/isa_config.h"
 #include "riscv/tlb.h"
 
 namespace wirt::riscv {
 
 class Hart;
+struct WalkEntry;
 
 // What a hart asks of the machine around it.
 class HartEnvironment {
@@ -73,7 +76,8 @@ class Hart {
     void reset(u64 pc, Privilege privilege);
     // Before the hart runs: the files of its IMSIC, which outlive it. With them it has the Advanced Interrupt
     // Architecture's CSRs, which are illegal otherwise.
-    void connect_imsic(InterruptFile& machine, InterruptFile& supervisor);
+    // `guests`: its guest interrupt files, by which GEILEN is known.
+    void connect_imsic(InterruptFile& machine, InterruptFile& supervisor, std::vector<InterruptFile*> guests);
 
     // --- running (the hart's thread) ---
     // Runs until cycles() reaches `until`, or something in RunResult happens. An exception of a host-side
@@ -88,10 +92,18 @@ class Hart {
     // --- any thread ---
     // Drives an interrupt input (irq_msi, irq_mti, irq_mei, irq_sei) or, for the SBI, irq_ssi.
     void set_interrupt(Interrupt which, bool level);
+    // That of a guest interrupt file, 1 to GEILEN: its bit of hgeip.
+    void set_guest_interrupt(unsigned file, bool level);
     void request_exit();
     void request_fence_i();
-    // Translations of [start, start + size) in address space `asid` (nullopt: any); size 0 or ~0: all.
-    void request_sfence(u64 start, u64 size, std::optional<u16> asid);
+    // Which translations a fence is about: the hart's own, or guests'.
+    struct FenceScope {
+        bool guest = false;
+        std::optional<u16> vmid = {};  // nullopt: any
+        std::optional<u16> asid = {};
+    };
+    // Translations of [start, start + size) in `scope`; size 0 or ~0: all.
+    void request_sfence(u64 start, u64 size, const FenceScope& scope);
     // True when all requests made before were carried out, or will be before the next instruction.
     bool fences_done() const { return fences_pending_.load(std::memory_order_acquire) == 0; }
     void service_fences();
@@ -119,6 +131,11 @@ class Hart {
     u64 f(unsigned index) const { return f_[index]; }
     void set_f(unsigned index, u64 value) { f_[index] = value; }
     Privilege privilege() const { return privilege_; }
+    // V: the mode is VS or VU.
+    bool virtualized() const { return virtual_; }
+    bool has_hypervisor() const { return has_h_; }
+    // Of the hgatp register.
+    u16 vmid() const { return static_cast<u16>((h_.hgatp >> 44) & 0x3fff); }
     void set_privilege(Privilege privilege);
     u64 cycles() const { return cycles_; }
     u64 instructions() const { return cycles_ - exceptions_; }
@@ -179,7 +196,14 @@ class Hart {
     struct Fault {
         Exception cause;
         u64 value;
+        u64 guest_physical = 0;      // of a guest-page fault
+        u32 instruction = 0;         // the pseudoinstruction of an implicit access by VS-stage translation
+        bool guest_address = false;  // `value` is a guest's although V = 0: HLV, HLVX, HSV
     };
+    // Whether a load or store is made as though in VS- or VU-mode, and needs X in the place of R.
+    enum class GuestAccess : u8 { none, data, execute };
+    class GuestAccessScope;
+    enum class Verdict : u8 { allowed, illegal, virtual_instruction };
 
     // interpreter.cpp
     // With `table` non-null only stores the address of the handler table there: labels have no other way out.
@@ -211,16 +235,17 @@ class Hart {
         u64 page_bytes;  // extent of the leaf
         bool cacheable;  // the whole 4 KiB page may be accessed alike
     };
-    std::optional<Translation> walk(u64 address, Access access, Privilege mode, bool update, unsigned size);
+    std::optional<Translation> walk(u64 address, Access access, Mode mode, bool update, unsigned size);
+    WalkEntry walk_entry(u64 entry_address, Access use, Access reports, u64 address, bool update);
     std::optional<Translation> translate_for(u64 address, Access access, unsigned size);
     bool pmp_allows(u64 physical, u64 length, Access access, Privilege mode, bool& whole_page) const;
     void select_translation();
-    TlbSet& set_for(Privilege mode, bool data);
-    TranslationSpace& space_for(u64 satp);
-    Privilege data_privilege() const;
+    TlbSet& set_for(Mode mode, bool data);
+    TranslationSpace& space_for(bool guest);
+    Mode data_mode() const;
     void flush_all();
     void drop_spaces();  // and the memory of what was translated; select_translation() comes next
-    void flush_range(u64 start, u64 size, std::optional<u16> asid);
+    void flush_range(u64 start, u64 size, const FenceScope& scope);
     void drop_store_entries(u64 ram_page);
     void drop_store_entries_of_code();
     void drop_all_store_entries();
@@ -240,8 +265,22 @@ class Hart {
     u8* atomic_host(u64 address, unsigned size, bool store);  // null: fault_ says why
     bool cache_block(CacheOp op, u64 address);
 
+    // two_stage.cpp
+    std::optional<Translation> walk_two_stage(u64 address, Access access, Privilege level, bool update,
+                                              unsigned size);
+    std::optional<Translation> walk_guest_physical(u64 gpa, u64 address, Access access, Access reports,
+                                                   bool implicit, bool update);
+    bool may_access_guest();
+    bool guest_load(u64 address, unsigned size, bool execute, u64& value);
+    bool guest_store(u64 address, unsigned size, u64 value);
+    Next hfence_vvma(u64 address, u64 asid, bool has_address, bool has_asid);
+    Next hfence_gvma(u64 vmid, bool has_vmid);
+    void fence_guest(u64 address, bool has_address, std::optional<u16> asid);
+
     // csr.cpp
+    // False: fault_ says why.
     bool csr_access(u16 number, CsrOp op, u64 operand, bool writes, bool reads, u64& old);
+    bool perform_csr_access(u16 number, CsrOp op, u64 operand, bool writes, bool reads, u64& old);
     bool csr_read(u16 number, u64& value);
     bool csr_write(u16 number, u64 value);
     bool csr_accessible(u16 number, bool writes) const;
@@ -253,10 +292,37 @@ class Hart {
     void write_mstatus(u64 value, u64 mask);
     u64 mip();
     void update_float_mode();
+    void update_float_state();
+    void mark_float_dirty();
+    static u64 write_envcfg(u64 old, u64 value, u64 writable);
+    void require_legal(bool legal, const char* what) const;
     void require_legal_state() const;
+
+    // hypervisor.cpp
+    u64 effective_henvcfg() const;
+    bool hypervisor_read(u16 number, u64& value);
+    bool hypervisor_write(u16 number, u64 value);
+    bool hypervisor_aia_read(u16 number, u64& value);
+    bool hypervisor_aia_write(u16 number, u64 value);
+    void write_vssip(u64 value);
+    void write_vsstatus(u64 value);
+    InterruptFile* guest_file() const;
+    Verdict judge_guest_access(u16 number, bool writes);
+    bool guest_csr_access(u16 number, CsrOp op, u64 operand, bool writes, bool reads, u64& old);
+    void refresh_guest_interrupts();
+    void update_guest_timer();
+    u64 guest_timer_deadline() const;
+    Next virtual_instruction();
+    void enter_guest_trap(u64 cause, u64 value, bool interrupt);
+    Next trap_return_guest();
+    bool faulted_in_guest() const;
+    u64 trap_instruction();
+    void visit_hypervisor_state(StateVisitor& v);
+    void require_legal_hypervisor_state() const;
 
     // aia.cpp
     static bool reaches_interrupt_file(u16 number);
+    static bool selects_interrupt_file(u64 select);
     bool supervisor_file_accessible(u16 number) const;
     bool interrupt_file_access(u16 number, u64 mask, u64 value, bool writes, u64& old);
     bool iprio_access(u64 select, Privilege level, u64 mask, u64 value, u64& old);
@@ -279,6 +345,8 @@ class Hart {
         Interrupt cause;
         u32 priority;  // lower is more urgent
     };
+    TopInterrupt top_guest_interrupt();  // priority::none: there is none
+    u32 instruction_at_pc();
     void take_exception();
     bool take_interrupt();
     // Those that would trap to `level`, whatever mstatus says.
@@ -306,7 +374,9 @@ class Hart {
     u8 fflags_ = 0;
     u8 frm_ = 0;
     bool float_fast_ = false;  // rounding to nearest and inexact already sticky: host arithmetic will do
+    u8 float_state_ = 0;       // mstatus.FS, in a guest the lesser of it and vsstatus.FS: 0 Off, 1, 3 Dirty
     Privilege privilege_ = Privilege::machine;
+    bool virtual_ = false;  // V
     u64 mstatus_ = 0;
     std::atomic<u32> events_{0};
     Fault fault_{};
@@ -334,7 +404,17 @@ class Hart {
         bool mvip_ssi = false;  // used while mvien has that bit
         u8 miprio[64] = {}, siprio[64] = {};
     } aia_;
-    u64 virtual_interrupts_ = 0;  // pending and enabled for S-mode by mvip, mvien and sie
+    // Pending and enabled for S-mode by mvip, mvien and sie; and `injected_hint` while hvictl.VTI is set.
+    u64 virtual_interrupts_ = 0;
+    static constexpr u64 injected_hint = u64{1} << 63;
+
+    // hypervisor extension
+    const bool has_h_;
+    GuestAccess guest_access_ = GuestAccess::none;
+    HypervisorState h_;
+    u64 delegated_always_ = 0;  // read-only one in mideleg: the interrupts of hie
+    std::vector<InterruptFile*> guest_files_;
+    std::atomic<u64> guest_lines_{0};  // hgeip
 
     // traps and the rest of the privileged registers
     u64 mtvec_ = 0, mepc_ = 0, mcause_ = 0, mtval_ = 0, mscratch_ = 0;
@@ -370,7 +450,7 @@ class Hart {
     struct FenceRequest {
         bool instruction;  // FENCE.I; else the rest says which translations
         u64 start, size;
-        std::optional<u16> asid;
+        FenceScope scope = {};
     };
     void request_fence(const FenceRequest& request);
     // A stopped hart carries out nothing, and a guest may go on asking: so many wait, then they become one

@@ -163,7 +163,7 @@ Exit& exit_of(const Insn* last) {
     do {                                   \
         SYNC;                              \
         u64 csr_old;                       \
-        if (!(call)) goto illegal;         \
+        if (!(call)) goto exception;       \
         RD = csr_old;                      \
         if ((insn->rs2 & csr_ends) != 0) { \
             pc_ += 4;                      \
@@ -204,6 +204,19 @@ Exit& exit_of(const Insn* last) {
         const T value_ = static_cast<T>(source);                                     \
         ACCESS(T, store, address, __atomic_store_n(host_, value_, __ATOMIC_RELAXED), \
                store_slow<T>(address_, value_), );                                   \
+    } while (0)
+// HLV, HLVX and HSV: always out of line, in the guest's translation context.
+#define GUEST_LOAD(T, execute)                                            \
+    do {                                                                  \
+        u64 wide_ = 0;                                                    \
+        SLOW_FALLIBLE(guest_load(RS1, sizeof(T), execute, wide_));        \
+        RD = static_cast<u64>(static_cast<T>(wide_));                     \
+        if (events_.load(std::memory_order_relaxed) != 0) goto disturbed; \
+    } while (0)
+#define GUEST_STORE(T)                                                    \
+    do {                                                                  \
+        SLOW_FALLIBLE(guest_store(RS1, sizeof(T), RS2));                  \
+        if (events_.load(std::memory_order_relaxed) != 0) goto disturbed; \
     } while (0)
 #define ATOMIC_TARGET(T, writes)                          \
     SYNC;                                                 \
@@ -398,7 +411,6 @@ fetch_fault:
 
 illegal_sync:
     SYNC;
-illegal:
     illegal_instruction();
 exception:
     // The instructions behind the one that trapped did not run.
@@ -413,12 +425,14 @@ handle_illegal:
     goto illegal_sync;
 
 handle_float_check:
-    if (UNLIKELY((mstatus_ & mstatus::fs) == 0)) {
-        // The instruction behind the check is the one that traps.
-        ++insn;
-        goto illegal_sync;
+    if (UNLIKELY(float_state_ < insn->imm)) {
+        if (float_state_ == 0) {
+            // The instruction behind the check is the one that traps.
+            ++insn;
+            goto illegal_sync;
+        }
+        mark_float_dirty();
     }
-    if (insn->imm != 0) mstatus_ |= mstatus::fs | mstatus::sd;
     NEXT;
 
 handle_breakpoint:

@@ -155,7 +155,7 @@ const InstructionInfo& info(CompressedOpcode opcode) {
 const char* format_name(Format format) {
     static constexpr const char* names[] = {
         "NONE",    "R",      "R1",    "I",    "SHAMT6", "SHAMT5", "S",   "B",     "U",     "J",
-        "FENCE",   "FENCEI", "CSR",   "CSRI", "SFENCE", "CBO",    "AMO", "LR",    "FL",    "FST",
+        "FENCE",   "FENCEI", "CSR",   "CSRI", "SFENCE", "CBO",    "AMO", "LR",    "HLV", "HSV", "FL",    "FST",
         "FFFF_RM", "FFF_RM", "FF_RM", "FFF",  "XFF",    "XF",     "FX",  "XF_RM", "FX_RM", "C"};
     return names[static_cast<unsigned>(format)];
 }
@@ -311,6 +311,10 @@ std::string disassemble(u32 raw, u64 pc) {
             name += bit(full, 26) ? (bit(full, 25) ? ".aqrl" : ".aq") : (bit(full, 25) ? ".rl" : "");
             if (entry.format == Format::LR) return format("%s,(%s)", rd, rs1);
             return format("%s,%s,(%s)", rd, rs2, rs1);
+        case Format::HLV:
+            return format("%s,(%s)", rd, rs1);
+        case Format::HSV:
+            return format("%s,(%s)", rs2, rs1);
         case Format::FL:
             return format("%s,%d(%s)", fd, imm, rs1);
         case Format::FST:

@@ -29,6 +29,8 @@ enum class Format : u8 {
     CBO,
     AMO,
     LR,
+    HLV,
+    HSV,
     FL,
     FST,
     FFFF_RM,

@@ -7,19 +7,11 @@
 
 #include "base/bits.h"
 #include "riscv/hart.h"
+#include "riscv/page_walk.h"
 
 namespace wirt::riscv {
 
 namespace {
-
-constexpr Exception page_fault(Access access) {
-    return access == Access::fetch ? exc_fetch_page : access == Access::load ? exc_load_page : exc_store_page;
-}
-constexpr Exception access_fault(Access access) {
-    return access == Access::fetch  ? exc_fetch_access
-           : access == Access::load ? exc_load_access
-                                    : exc_store_access;
-}
 
 enum PmpBits : u8 { pmp_r = 1, pmp_w = 2, pmp_x = 4, pmp_a = 3u << 3, pmp_l = 1u << 7 };
 
@@ -71,21 +63,19 @@ void store_bytes(u8* to, unsigned count, u64 value) {
     for (unsigned i = 0; i < count; ++i) store_host(to + i, 1, value >> (8 * i));
 }
 
-// Levels of the mode in satp.MODE; 0 for Bare.
-constexpr unsigned levels_of(u64 satp) {
-    const u64 mode = satp >> 60;
-    return mode == 8 ? 3 : mode == 9 ? 4 : mode == 10 ? 5 : 0;
-}
-
 }  // namespace
 
 // ---------------------------------------------------------------- translation
 
-Privilege Hart::data_privilege() const {
-    if ((mstatus_ & mstatus::mprv) != 0 && privilege_ == Privilege::machine) {
-        return static_cast<Privilege>((mstatus_ & mstatus::mpp) >> mstatus::mpp_shift);
+Mode Hart::data_mode() const {
+    if (guest_access_ != GuestAccess::none) {
+        return {(h_.hstatus & hstatus::spvp) != 0 ? Privilege::supervisor : Privilege::user, true};
     }
-    return privilege_;
+    if ((mstatus_ & mstatus::mprv) != 0 && privilege_ == Privilege::machine) {
+        const auto level = static_cast<Privilege>((mstatus_ & mstatus::mpp) >> mstatus::mpp_shift);
+        return {level, level != Privilege::machine && (mstatus_ & mstatus::mpv) != 0};
+    }
+    return {privilege_, virtual_};
 }
 
 bool Hart::pmp_allows(u64 physical, u64 length, Access access, Privilege mode, bool& whole_page) const {
@@ -131,12 +121,25 @@ bool Hart::pmp_allows(u64 physical, u64 length, Access access, Privilege mode, b
     return mode == Privilege::machine;
 }
 
-std::optional<Hart::Translation> Hart::walk(u64 address, Access access, Privilege mode, bool update,
+// A table's entry: page tables are in RAM, and reached by PMP's leave (3.7.2).
+WalkEntry Hart::walk_entry(u64 entry_address, Access use, Access reports, u64 address, bool update) {
+    bool ignored;
+    u8* const host = ram_.host(entry_address, 8);
+    if (host == nullptr || !pmp_allows(entry_address, 8, use, Privilege::supervisor, ignored)) {
+        raise(access_fault(reports), address);
+        return {nullptr, 0};
+    }
+    if (update && use == Access::load) ++stats_.table_reads;
+    return {reinterpret_cast<u64*>(host), entry_address};
+}
+
+std::optional<Hart::Translation> Hart::walk(u64 address, Access access, Mode mode, bool update,
                                             unsigned size) {
-    const unsigned levels = mode == Privilege::machine ? 0 : levels_of(satp_);
+    if (mode.guest) return walk_two_stage(address, access, mode.level, update, size);
+    const unsigned levels = mode.level == Privilege::machine ? 0 : levels_of(satp_);
     bool whole = true;
     if (levels == 0) {
-        if (!pmp_allows(address, size, access, mode, whole)) {
+        if (!pmp_allows(address, size, access, mode.level, whole)) {
             raise(access_fault(access), address);
             return std::nullopt;
         }
@@ -144,79 +147,38 @@ std::optional<Hart::Translation> Hart::walk(u64 address, Access access, Privileg
     }
     // To look without `update` is nothing that the hart does.
     if (update) ++stats_.page_walks;
-    const auto fail = [&](Exception cause) {
-        raise(cause, address);
-        return std::nullopt;
-    };
+    const WalkRules rules{.root = bits(satp_, 0, 44) << page_shift,
+                          .levels = levels,
+                          .widened = 0,
+                          .access = access,
+                          .executes = false,
+                          .user = mode.level == Privilege::user,
+                          .sum = (mstatus_ & mstatus::sum) != 0,
+                          .mxr = (mstatus_ & mstatus::mxr) != 0,
+                          .adue = (menvcfg_ & envcfg::adue) != 0};
+    WalkLeaf leaf;
+    WalkEnd end = WalkEnd::page_fault;
     // Bits above the mode's virtual address must repeat its top bit (12.4.1).
-    if (sign_extend(address, 12 + 9 * levels) != static_cast<i64>(address)) return fail(page_fault(access));
-
-    u64 table = bits(satp_, 0, 44) << page_shift;
-    for (unsigned level = levels; level-- > 0;) {
-        const u64 entry_address = table + bits(address, 12 + 9 * level, 9) * 8;
-        bool ignored;
-        u8* host = ram_.host(entry_address, 8);
-        if (host == nullptr || !pmp_allows(entry_address, 8, Access::load, Privilege::supervisor, ignored)) {
-            return fail(access_fault(access));
-        }
-        if (update) ++stats_.table_reads;
-        u64* slot = reinterpret_cast<u64*>(host);
-        u64 entry = __atomic_load_n(slot, __ATOMIC_ACQUIRE);
-    again:
-        // Bits 63..54 belong to Svnapot and Svpbmt, which this hart does not have, or are reserved (12.4.1).
-        if ((entry & pte::v) == 0 || (entry >> 54) != 0 || (entry & (pte::r | pte::w)) == pte::w) {
-            return fail(page_fault(access));
-        }
-        const u64 target = bits(entry, 10, 44) << page_shift;
-        if ((entry & (pte::r | pte::x)) == 0) {
-            if ((entry & (pte::d | pte::a | pte::u)) != 0) return fail(page_fault(access));
-            table = target;
-            continue;
-        }
-        if ((entry & pte::u) != 0) {
-            if (mode == Privilege::supervisor &&
-                (access == Access::fetch || (mstatus_ & mstatus::sum) == 0)) {
-                return fail(page_fault(access));
-            }
-        } else if (mode == Privilege::user) {
-            return fail(page_fault(access));
-        }
-        const u64 permits = access == Access::fetch     ? entry & pte::x
-                            : access == Access::store   ? entry & pte::w
-                            : (mstatus_ & mstatus::mxr) ? entry & (pte::r | pte::x)
-                                                        : entry & pte::r;
-        const u64 extent = page_size << (9 * level);
-        if (permits == 0 || (target & (extent - 1)) != 0) return fail(page_fault(access));
-
-        const u64 needed = entry | pte::a | (access == Access::store ? pte::d : 0);
-        if (needed != entry) {
-            // Svadu: with menvcfg.ADUE clear the bits are software's business (12.4.1, step 9).
-            if ((menvcfg_ & envcfg::adue) == 0) return fail(page_fault(access));
-            if (!pmp_allows(entry_address, 8, Access::store, Privilege::supervisor, ignored)) {
-                return fail(access_fault(access));
-            }
-            if (update) {
-                ram_.will_write(entry_address, 8);
-                // The PTE must still be what was checked; if not, it is looked at again as it is now.
-                if (!__atomic_compare_exchange_n(slot, &entry, needed, false, __ATOMIC_SEQ_CST,
-                                                 __ATOMIC_ACQUIRE))
-                    goto again;
-                ram_.note_write(entry_address, 8);
-            }
-        }
-        const u64 physical = target | (address & (extent - 1));
-        if (!pmp_allows(physical, size, access, mode, whole)) return fail(access_fault(access));
-        return Translation{physical, extent, whole};
+    if (sign_extend(address, 12 + 9 * levels) == static_cast<i64>(address)) {
+        end = walk_tables(
+            address, rules, update, ram_,
+            [&](u64 entry, Access use) { return walk_entry(entry, use, access, address, update); }, leaf);
     }
-    return fail(page_fault(access));
+    if (end == WalkEnd::page_fault) raise(page_fault(access), address);
+    if (end != WalkEnd::found) return std::nullopt;
+    if (!pmp_allows(leaf.physical, size, access, mode.level, whole)) {
+        raise(access_fault(access), address);
+        return std::nullopt;
+    }
+    return Translation{leaf.physical, leaf.extent, whole};
 }
 
 std::optional<Hart::Translation> Hart::translate_for(u64 address, Access access, unsigned size) {
     ++stats_.tlb_misses;
-    const Privilege mode = access == Access::fetch ? privilege_ : data_privilege();
+    const Mode mode = access == Access::fetch ? Mode{privilege_, virtual_} : data_mode();
     auto translation = walk(address, access, mode, true, size);
     if (translation && translation->page_bytes > page_size) {
-        TranslationSpace& space = space_for(satp_);
+        TranslationSpace& space = space_for(mode.guest);
         const u64 start = address & ~(translation->page_bytes - 1);
         space.super_low = std::min(space.super_low, start);
         space.super_high = std::max(space.super_high, start + translation->page_bytes - 1);
@@ -226,7 +188,7 @@ std::optional<Hart::Translation> Hart::translate_for(u64 address, Access access,
 
 std::optional<u64> Hart::translate(u64 virtual_address, Access access) {
     const Fault saved = fault_;
-    const Privilege mode = access == Access::fetch ? privilege_ : data_privilege();
+    const Mode mode = access == Access::fetch ? Mode{privilege_, virtual_} : data_mode();
     const auto translation = walk(virtual_address, access, mode, false, 1);
     fault_ = saved;
     if (!translation) return std::nullopt;
@@ -235,12 +197,14 @@ std::optional<u64> Hart::translate(u64 virtual_address, Access access) {
 
 // ---------------------------------------------------------------- contexts
 
-TranslationSpace& Hart::space_for(u64 satp) {
+TranslationSpace& Hart::space_for(bool guest) {
+    const u64 satp = guest ? h_.vsatp : satp_;
+    const u64 hgatp = guest ? h_.hgatp : TranslationSpace::no_guest;
     TranslationSpace* oldest = nullptr;
     // Slot 0 belongs to M-mode, which no satp reaches.
     for (unsigned i = 1; i < space_count; ++i) {
         TranslationSpace& space = spaces_[i];
-        if (space.valid && space.satp == satp) {
+        if (space.valid && space.satp == satp && space.hgatp == hgatp) {
             space.last_use = ++space_clock_;
             return space;
         }
@@ -249,25 +213,33 @@ TranslationSpace& Hart::space_for(u64 satp) {
     oldest->flush();
     oldest->valid = true;
     oldest->satp = satp;
+    oldest->hgatp = hgatp;
     oldest->last_use = ++space_clock_;
     return *oldest;
 }
 
-TlbSet& Hart::set_for(Privilege mode, bool data) {
-    unsigned kind = static_cast<unsigned>(mode);
+TlbSet& Hart::set_for(Mode mode, bool data) {
+    unsigned kind = static_cast<unsigned>(mode.level);
     if (data) {
-        if (mode == Privilege::supervisor && (mstatus_ & mstatus::sum) != 0) kind = 2;
-        if ((mstatus_ & mstatus::mxr) != 0) kind += 4;
+        const u64 status = mode.guest ? h_.vsstatus : mstatus_;
+        if (mode.level == Privilege::supervisor && (status & mstatus::sum) != 0) kind = 2;
+        if (guest_access_ == GuestAccess::execute) kind = 3;
+        if (mode.guest && (mstatus_ & mstatus::mxr) != 0) {
+            kind += 8;
+        } else if ((status & mstatus::mxr) != 0) {
+            kind += 4;
+        }
     }
-    TranslationSpace& space = mode == Privilege::machine ? spaces_[0] : space_for(satp_);
+    TranslationSpace& space = mode.level == Privilege::machine ? spaces_[0] : space_for(mode.guest);
     auto& set = space.sets[kind];
     if (!set) set = std::make_unique<TlbSet>();
     return *set;
 }
 
 void Hart::select_translation() {
-    fetch_set_ = &set_for(privilege_, false);
-    data_set_ = &set_for(data_privilege(), true);
+    fetch_set_ = &set_for({privilege_, virtual_}, false);
+    data_set_ = &set_for(data_mode(), true);
+    update_float_state();
 }
 
 void Hart::flush_all() {
@@ -280,14 +252,18 @@ void Hart::drop_spaces() {
     spaces_[0].valid = true;
 }
 
-void Hart::flush_range(u64 start, u64 size, std::optional<u16> asid) {
+void Hart::flush_range(u64 start, u64 size, const FenceScope& scope) {
     // Beyond this many pages looking each of them up costs more than refilling.
     constexpr u64 most_pages = 32;
     ++stats_.tlb_flushes;
     const bool everything = size == 0 || size > most_pages * page_size;
     for (unsigned i = 1; i < space_count; ++i) {
         TranslationSpace& space = spaces_[i];
-        if (!space.valid || (asid && bits(space.satp, 44, 16) != *asid)) continue;
+        if (!space.valid || space.guest() != scope.guest ||
+            (scope.asid && bits(space.satp, 44, 16) != *scope.asid) ||
+            (scope.vmid && bits(space.hgatp, 44, 14) != *scope.vmid)) {
+            continue;
+        }
         const u64 last = start + size - 1;
         if (everything || last < start || (start <= space.super_high && last >= space.super_low)) {
             space.flush();
@@ -517,19 +493,20 @@ u8* Hart::atomic_host(u64 address, unsigned size, bool store) {
 
 bool Hart::cache_block(CacheOp op, u64 address) {
     constexpr u64 block = 64;
-    // Which levels may execute it is in the envcfg registers (CMO specification 1.0.1, 3.5).
-    const u64 machine = menvcfg_, supervisor = senvcfg_;
-    const auto enabled = [&](u64 field) {
-        if (privilege_ == Privilege::machine) return true;
-        if ((machine & field) == 0) return false;
-        return privilege_ != Privilege::user || (supervisor & field) != 0;
-    };
     const u64 field = op == CacheOp::zero    ? envcfg::cbze
                       : op == CacheOp::inval ? envcfg::cbie
                                              : envcfg::cbcfe;
-    if (!enabled(field)) {
-        illegal_instruction();
-        return false;
+    // Which levels may execute it is in the envcfg registers (CMO specification 1.0.1, 3.5).
+    if (privilege_ != Privilege::machine) {
+        const bool user_off = privilege_ == Privilege::user && (senvcfg_ & field) == 0;
+        if ((menvcfg_ & field) == 0 || (!virtual_ && user_off)) {
+            illegal_instruction();
+            return false;
+        }
+        if (virtual_ && ((h_.henvcfg & field) == 0 || user_off)) {
+            virtual_instruction();
+            return false;
+        }
     }
     const u64 start = address & ~(block - 1);
     const bool zero = op == CacheOp::zero;
@@ -537,10 +514,13 @@ bool Hart::cache_block(CacheOp op, u64 address) {
     // its fault is that of a store.
     const auto translation = translate_for(start, zero ? Access::store : Access::load, block);
     if (!translation) {
-        raise(fault_.cause == exc_load_page     ? exc_store_page
-              : fault_.cause == exc_load_access ? exc_store_access
-                                                : fault_.cause,
-              address);
+        fault_.cause = fault_.cause == exc_load_page         ? exc_store_page
+                       : fault_.cause == exc_load_access     ? exc_store_access
+                       : fault_.cause == exc_load_guest_page ? exc_store_guest_page
+                                                             : fault_.cause;
+        fault_.value = address;
+        // The guest physical address is that of the operand, too, unless it is that of a table's entry.
+        if (fault_.guest_physical != 0 && fault_.instruction == 0) fault_.guest_physical += address - start;
         return false;
     }
     // Registers are not cached.

@@ -1,7 +1,7 @@
 // Cached translations of one translation context, and the pool of contexts of a hart.
 //
-// A context is what a translation depends on beside the address: satp, the effective privilege, SUM and
-// MXR. Each has its own TlbSet, so that a trap, a return or a switch between processes changes a pointer
+// A context is what a translation depends on beside the address: satp (in a guest vsatp and hgatp), the
+// effective privilege, SUM and MXR. Each has its own TlbSet, so that a trap, a return or a switch between processes changes a pointer
 // and flushes nothing. An entry's tag is the virtual page; the low bits of an access that must be zero
 // (its alignment) are part of the comparison, so that a misaligned access misses and is handled out of line.
 #pragma once
@@ -76,10 +76,14 @@ struct TlbSet {
     static unsigned jump_page_hash(u64 pc) { return ((pc >> page_shift) ^ (pc >> (page_shift + 10))) % 1024; }
 };
 
-// All sets of one satp value.
+// All sets of one satp value, or of one pair of vsatp and hgatp.
 struct TranslationSpace {
-    static constexpr unsigned kinds = 8;  // (user, supervisor, supervisor+SUM, machine) x MXR
+    // (user, supervisor, supervisor+SUM, machine or HLVX) x (no MXR, MXR of the mode itself, in a guest HS-level
+    // MXR)
+    static constexpr unsigned kinds = 12;
+    static constexpr u64 no_guest = ~u64{0};  // no value of hgatp
     u64 satp = 0;
+    u64 hgatp = no_guest;
     bool valid = false;
     u64 last_use = 0;
     // Virtual range covered by superpage entries: their flush by one address must drop all their fragments.
@@ -87,6 +91,7 @@ struct TranslationSpace {
     u64 super_high = 0;
     std::array<std::unique_ptr<TlbSet>, kinds> sets;
 
+    bool guest() const { return hgatp != no_guest; }
     void flush() {
         for (auto& set : sets) {
             if (set) set->flush();

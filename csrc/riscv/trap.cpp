@@ -6,13 +6,17 @@ namespace wirt::riscv {
 
 u64 Hart::pending_interrupts(Privilege level) {
     const u64 pending = mip() & mie_;
-    return level == Privilege::machine ? pending & ~mideleg_ : (pending & mideleg_) | virtual_interrupts_;
+    const u64 delegated = mideleg_ | delegated_always_;
+    if (level == Privilege::machine) return pending & ~delegated;
+    return (pending & delegated & ~h_.hideleg) | (virtual_interrupts_ & ~injected_hint);
 }
 
 Hart::TopInterrupt Hart::top_interrupt(u64 pending, Privilege level) const {
     TopInterrupt top{irq_ssi, ~u32{0}};
-    // Order of priority: MEI, MSI, MTI, SEI, SSI, STI (3.1.9). It decides between equal priority numbers.
-    for (const Interrupt which : {irq_mei, irq_msi, irq_mti, irq_sei, irq_ssi, irq_sti}) {
+    // Order of priority: MEI, MSI, MTI, SEI, SSI, STI, SGEI, VSEI, VSSI, VSTI (3.1.9 and "Hypervisor Interrupt
+    // Registers"). It decides between equal priority numbers.
+    for (const Interrupt which :
+         {irq_mei, irq_msi, irq_mti, irq_sei, irq_ssi, irq_sti, irq_sgei, irq_vsei, irq_vssi, irq_vsti}) {
         if (!bit(pending, which)) continue;
         const u32 number = priority_number(which, level);
         if (number < top.priority) top = {which, number};
@@ -29,11 +33,19 @@ bool Hart::take_interrupt() {
         }
     }
     if (const u64 pending = pending_interrupts(Privilege::supervisor); pending != 0) {
-        const bool enabled = privilege_ == Privilege::user ||
+        const bool enabled = privilege_ == Privilege::user || virtual_ ||
                              (privilege_ == Privilege::supervisor && (mstatus_ & mstatus::sie) != 0);
         if (enabled) {
             ++stats_.interrupts;
             enter_trap(top_interrupt(pending, Privilege::supervisor).cause, 0, true, Privilege::supervisor);
+            return true;
+        }
+    }
+    if (virtual_ && (privilege_ == Privilege::user || (h_.vsstatus & mstatus::sie) != 0)) {
+        const TopInterrupt top = top_guest_interrupt();
+        if (top.priority != priority::none) {
+            ++stats_.interrupts;
+            enter_guest_trap(top.cause, 0, true);
             return true;
         }
     }
@@ -44,6 +56,10 @@ void Hart::take_exception() {
     ++exceptions_;
     ++stats_.traps;
     const bool delegated = privilege_ != Privilege::machine && bit(medeleg_, fault_.cause);
+    if (delegated && virtual_ && bit(h_.hedeleg, fault_.cause)) {
+        enter_guest_trap(fault_.cause, fault_.value, false);
+        return;
+    }
     enter_trap(fault_.cause, fault_.value, false, delegated ? Privilege::supervisor : Privilege::machine);
 }
 
@@ -51,7 +67,19 @@ void Hart::enter_trap(u64 cause, u64 value, bool interrupt, Privilege to) {
     const u64 vector_offset = interrupt ? 4 * cause : 0;
     const u64 full_cause = cause | (interrupt ? u64{1} << 63 : 0);
     stats_.count_trap(to == Privilege::supervisor ? Stats::supervisor : Stats::machine, cause, interrupt);
+    const bool describes = has_h_ && !interrupt;
+    const bool gva = describes && faulted_in_guest();
+    const u64 instruction = describes ? trap_instruction() : 0;
+    const u64 guest_physical = describes ? fault_.guest_physical >> 2 : 0;
     if (to == Privilege::supervisor) {
+        if (has_h_) {
+            h_.htval = guest_physical;
+            h_.htinst = instruction;
+            h_.hstatus &= ~(hstatus::spv | hstatus::gva | (virtual_ ? hstatus::spvp : 0));
+            if (virtual_) h_.hstatus |= hstatus::spv;
+            if (virtual_ && privilege_ == Privilege::supervisor) h_.hstatus |= hstatus::spvp;
+            if (gva) h_.hstatus |= hstatus::gva;
+        }
         scause_ = full_cause;
         sepc_ = pc_;
         stval_ = value;
@@ -60,8 +88,16 @@ void Hart::enter_trap(u64 cause, u64 value, bool interrupt, Privilege to) {
         if (enabled) mstatus_ |= mstatus::spie;
         if (privilege_ == Privilege::supervisor) mstatus_ |= mstatus::spp;
         privilege_ = Privilege::supervisor;
+        virtual_ = false;
         pc_ = (stvec_ & ~u64{3}) + ((stvec_ & 1) ? vector_offset : 0);
     } else {
+        if (has_h_) {
+            h_.mtval2 = guest_physical;
+            h_.mtinst = instruction;
+            mstatus_ &= ~(mstatus::mpv | mstatus::gva);
+            if (virtual_) mstatus_ |= mstatus::mpv;
+            if (gva) mstatus_ |= mstatus::gva;
+        }
         mcause_ = full_cause;
         mepc_ = pc_;
         mtval_ = value;
@@ -70,26 +106,32 @@ void Hart::enter_trap(u64 cause, u64 value, bool interrupt, Privilege to) {
         if (enabled) mstatus_ |= mstatus::mpie;
         mstatus_ |= static_cast<u64>(privilege_) << mstatus::mpp_shift;
         privilege_ = Privilege::machine;
+        virtual_ = false;
         pc_ = (mtvec_ & ~u64{3}) + ((mtvec_ & 1) ? vector_offset : 0);
     }
     select_translation();
 }
 
-Hart::Next Hart::illegal_instruction() {
-    // mtval is the instruction, as fetched (3.1.16). It is read again: a trap of this kind is rare.
-    const auto half = [&](u64 address) -> u64 {
+// As fetched. It is read again: what needs it is rare.
+u32 Hart::instruction_at_pc() {
+    const auto half = [&](u64 address) -> u32 {
         const auto physical = translate(address, Access::fetch);
         const u8* host = physical ? ram_.host(*physical, 2) : nullptr;
         return host != nullptr ? load_le<u16>(host) : 0;
     };
-    u64 raw = half(pc_);
+    u32 raw = half(pc_);
     if ((raw & 3) == 3) raw |= half(pc_ + 2) << 16;
-    raise(exc_illegal, raw);
+    return raw;
+}
+
+Hart::Next Hart::illegal_instruction() {
+    // mtval is the instruction (3.1.16).
+    raise(exc_illegal, instruction_at_pc());
     return Next::trap;
 }
 
 Hart::Next Hart::environment_call() {
-    if (privilege_ == Privilege::supervisor && environment_.serves_sbi()) {
+    if (privilege_ == Privilege::supervisor && !virtual_ && environment_.serves_sbi()) {
         pc_ += 4;
         environment_.supervisor_call(*this);
         if (suspended_) {
@@ -98,7 +140,10 @@ Hart::Next Hart::environment_call() {
         }
         return Next::settle;
     }
-    raise(static_cast<Exception>(exc_ecall_u + static_cast<unsigned>(privilege_)), 0);
+    const bool from_guest = virtual_ && privilege_ == Privilege::supervisor;
+    raise(from_guest ? exc_ecall_vs
+                     : static_cast<Exception>(exc_ecall_u + static_cast<unsigned>(privilege_)),
+          0);
     return Next::trap;
 }
 
@@ -106,7 +151,8 @@ Hart::Next Hart::trap_return_machine() {
     if (privilege_ != Privilege::machine) return illegal_instruction();
     const auto target = static_cast<Privilege>((mstatus_ & mstatus::mpp) >> mstatus::mpp_shift);
     const bool enable = (mstatus_ & mstatus::mpie) != 0;
-    mstatus_ = (mstatus_ & ~(mstatus::mie | mstatus::mpp)) | mstatus::mpie;
+    virtual_ = target != Privilege::machine && (mstatus_ & mstatus::mpv) != 0;
+    mstatus_ = (mstatus_ & ~(mstatus::mie | mstatus::mpp | mstatus::mpv)) | mstatus::mpie;
     if (enable) mstatus_ |= mstatus::mie;
     if (target != Privilege::machine) mstatus_ &= ~mstatus::mprv;
     privilege_ = target;
@@ -116,6 +162,7 @@ Hart::Next Hart::trap_return_machine() {
 }
 
 Hart::Next Hart::trap_return_supervisor() {
+    if (virtual_) return trap_return_guest();
     const bool trapped = privilege_ == Privilege::supervisor && (mstatus_ & mstatus::tsr) != 0;
     if (privilege_ == Privilege::user || trapped) return illegal_instruction();
     const bool to_supervisor = (mstatus_ & mstatus::spp) != 0;
@@ -123,6 +170,8 @@ Hart::Next Hart::trap_return_supervisor() {
     mstatus_ = (mstatus_ & ~(mstatus::sie | mstatus::spp | mstatus::mprv)) | mstatus::spie;
     if (enable) mstatus_ |= mstatus::sie;
     privilege_ = to_supervisor ? Privilege::supervisor : Privilege::user;
+    virtual_ = (h_.hstatus & hstatus::spv) != 0;
+    h_.hstatus &= ~hstatus::spv;
     pc_ = sepc_;
     select_translation();
     return Next::resume;
@@ -130,8 +179,10 @@ Hart::Next Hart::trap_return_supervisor() {
 
 Hart::Next Hart::wait_for_interrupt() {
     // The time-out of TW, and of U-mode, is zero: the instruction is illegal there at once (3.1.6.5, 3.3.3).
-    const bool trapped = privilege_ == Privilege::supervisor && (mstatus_ & mstatus::tw) != 0;
-    if (privilege_ == Privilege::user || trapped) return illegal_instruction();
+    const bool limited = privilege_ != Privilege::machine && (mstatus_ & mstatus::tw) != 0;
+    const bool user = privilege_ == Privilege::user;
+    if (limited || (user && !virtual_)) return illegal_instruction();
+    if (virtual_ && (user || (h_.hstatus & hstatus::vtw) != 0)) return virtual_instruction();
     pc_ += 4;
     ++stats_.wfi;
     if (wakeup_pending()) return Next::settle;
@@ -139,17 +190,23 @@ Hart::Next Hart::wait_for_interrupt() {
 }
 
 Hart::Next Hart::sfence_vma(u64 address, u64 asid, bool has_address, bool has_asid) {
-    const bool trapped = privilege_ == Privilege::supervisor && (mstatus_ & mstatus::tvm) != 0;
-    if (privilege_ == Privilege::user || trapped) return illegal_instruction();
-    flush_range(has_address ? address & ~page_mask : 0, has_address ? page_size : 0,
-                has_asid ? std::optional<u16>(static_cast<u16>(asid)) : std::nullopt);
+    const auto space = has_asid ? std::optional<u16>(static_cast<u16>(asid)) : std::nullopt;
+    const bool user = privilege_ == Privilege::user;
+    if (virtual_) {
+        if (user || (h_.hstatus & hstatus::vtvm) != 0) return virtual_instruction();
+        fence_guest(address, has_address, space);
+    } else {
+        const bool trapped = privilege_ == Privilege::supervisor && (mstatus_ & mstatus::tvm) != 0;
+        if (user || trapped) return illegal_instruction();
+        flush_range(has_address ? address & ~page_mask : 0, has_address ? page_size : 0, {.asid = space});
+    }
     pc_ += 4;
     return Next::resume;
 }
 
 Hart::Next Hart::sfence_ordering() {
     // SFENCE.W.INVAL and SFENCE.INVAL.IR are not affected by TVM (Svinval 1.0).
-    if (privilege_ == Privilege::user) return illegal_instruction();
+    if (privilege_ == Privilege::user) return virtual_ ? virtual_instruction() : illegal_instruction();
     pc_ += 4;
     return Next::resume;
 }
@@ -171,6 +228,7 @@ Hart::Next Hart::wait_on_reservation(bool unlimited) {
     // TW bounds WRS.NTO as it does WFI; its time-out is zero here (Zawrs, 1.0).
     if (unlimited && privilege_ != Privilege::machine && (mstatus_ & mstatus::tw) != 0)
         return illegal_instruction();
+    if (unlimited && virtual_ && (h_.hstatus & hstatus::vtw) != 0) return virtual_instruction();
     return relax();
 }
 

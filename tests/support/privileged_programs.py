@@ -412,17 +412,22 @@ class PageWalks(Frame):
         by_address, by_asid = leaves and rng.random() < 0.8, local and rng.random() < 0.5
         asm.li(5, address)
         asm.li(6, self.asid)
+        self.fence(by_address, by_asid)
+        # Other addresses and address spaces may go through the same entry.
+        self.stale = by_address or by_asid
+        return address
+
+    def fence(self, by_address: bool, by_asid: bool) -> None:
+        """Of the address in t0 and the ASID in t1, or of all."""
+        asm = self.asm
         # x0 for the ASID means all, which a register holding 0 does not.
         operands = (0, 5 if by_address else 0, 6 if by_asid else 0)
-        if rng.random() < 0.7:
+        if self.rng.random() < 0.7:
             asm.op("sfence.vma", *operands)
         else:
             asm.op("sfence.w.inval")
             asm.op("sinval.vma", *operands)
             asm.op("sfence.inval.ir")
-        # Other addresses and address spaces may go through the same entry.
-        self.stale = by_address or by_asid
-        return address
 
     def protect(self) -> None:
         """PMP over an entry, a table or a page of data: walks, and their updates of A and D, are accesses too."""
@@ -664,6 +669,11 @@ ABSENT_HERE = {*range(0x7A0, 0x7B4), 0x5A8, *range(0x3A4, 0x3B0), *range(0x3C0, 
 class Registers(Frame):
     """Reads and writes of every CSR number, from every mode."""
 
+    RESERVED_TWO = RESERVED_TWO
+    WRITABLE = WRITABLE
+    # Registers whose fields others share.
+    ALSO: tuple[str, ...] = ("sstatus", "sie", "sip", "fcsr")
+
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
         self.seed = seed
@@ -671,7 +681,7 @@ class Registers(Frame):
     def one(self, number: int) -> None:
         rng, asm = self.rng, self.asm
         values = [
-            value & WRITABLE.get(number, MASK64) & MASK64
+            value & self.WRITABLE.get(number, MASK64) & MASK64
             for value in (MASK64, 0, rng.getrandbits(64), rng.getrandbits(64))
         ]
         rng.shuffle(values)
@@ -681,15 +691,14 @@ class Registers(Frame):
         # Extensions may be switched off in Spike's misa.
         for value in values if number != MISA else []:
             self.begin()
-            shift = RESERVED_TWO.get(number)
+            shift = self.RESERVED_TWO.get(number)
             if shift is not None and value >> shift & 3 == 2:
                 value ^= 3 << shift
             asm.li(7, value)
             # Setting and clearing could make a reserved value.
-            asm.op("csrrw" if number in RESERVED_TWO else rng.choice(("csrrw", "csrrs", "csrrc")), A2, 7, csr=number)
+            asm.op("csrrw" if number in self.RESERVED_TWO else rng.choice(("csrrw", "csrrs", "csrrc")), A2, 7, csr=number)
             asm.csrr(A2 + 1, number)
-            # The registers behind it that share its fields.
-            asm.csrr(A2 + 2, rng.choice(("sstatus", "sie", "sip", "fcsr")))
+            asm.csrr(A2 + 2, rng.choice(self.ALSO))
             asm.csrr(A2 + 3, rng.choice(("mstatus", "mie", "mip", "satp")))
             self.restore()
             self.end()
@@ -731,7 +740,7 @@ class Registers(Frame):
             asm.csrr(A2 + 3, "instret")
             self.end()
 
-    def from_below(self, number: int, privilege: int, write: bool) -> None:
+    def from_below(self, number: int, privilege: int, write: bool, status: int = 3 << 13) -> None:
         """The code for it is put into the data and run there."""
         asm = self.asm
         self.begin()
@@ -742,7 +751,7 @@ class Registers(Frame):
         asm.op("sw", 0, 5, 6)
         asm.op("fence.i")
         asm.op("addi", 1, 0, imm=0)
-        self.enter(privilege, DATA + 64, 3 << 13)
+        self.enter(privilege, DATA + 64, status)
         self.end()
 
     def build(self, numbers: list[int]) -> Program:

@@ -44,6 +44,7 @@ class Program:
     end: int  # pc at which it spins when it is done
     signature: tuple[int, int]  # addresses
     aia: bool = False  # for harts with Smaia and Ssaia
+    hypervisor: bool = False  # for harts with H
 
 
 # --- interesting values ---

@@ -19,6 +19,7 @@ ISA = (
     "_sstc_svinval_svadu"
 )
 # Its AIA needs the hypervisor extension: without that it crashes.
+ISA_WITH_H = ISA.replace("rv64imafdc", "rv64imafdch")
 ISA_WITH_AIA = ISA.replace("rv64imafdc", "rv64imafdch") + "_smaia_ssaia"
 MEMORY = 16 << 20
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import wirt
 from support.state_records import BYTES, INTEGER, KINDS, SECTION, split
-from wirt import _core
+from wirt import _core, isa
 from wirt.guest_image import guest_image
 
 SCHEMA = Path(__file__).parents[1] / "state" / "schema.json"
@@ -55,6 +55,7 @@ def options() -> dict[str, dict[str, Any]]:
             "disks": disks(("virtio-pci",)),
             "nets": [lan.port("02:00:00:00:00:05")],
         },
+        "hypervisor": {"interrupts": "aia", "guest_files": 3, "isa": isa.DEFAULT + "_h", "disks": []},
     }
 
 

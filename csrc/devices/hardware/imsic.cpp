@@ -141,17 +141,19 @@ void Imsic::File::visit_state(StateVisitor& v, const std::string& prefix) {
 
 // ---------------------------------------------------------------- all of a level
 
-Imsic::Imsic(std::string name, u64 base, std::vector<InterruptLine> outputs, unsigned guest_files)
+Imsic::Imsic(std::string name, u64 base, std::vector<InterruptLine> outputs,
+             std::vector<InterruptLine> guest_outputs)
     : name_(std::move(name)),
       base_(base),
       harts_(static_cast<unsigned>(outputs.size())),
-      files_per_hart_(1 + guest_files),
-      guest_index_bits_(static_cast<unsigned>(std::bit_width(guest_files))) {
+      files_per_hart_(1 + static_cast<unsigned>(guest_outputs.size()) / harts_),
+      guest_index_bits_(static_cast<unsigned>(std::bit_width(files_per_hart_ - 1))) {
     register_names_.reserve(2 * harts_ * files_per_hart_);  // the table points into it
     for (unsigned hart = 0; hart < harts_; ++hart) {
         for (unsigned guest = 0; guest < files_per_hart_; ++guest) {
             files_.push_back(
-                std::make_unique<File>(guest == 0 ? outputs[hart] : InterruptLine(), guest != 0));
+                std::make_unique<File>(guest == 0 ? outputs[hart] : guest_outputs[hart * guest_files() + guest - 1],
+                                       guest != 0));
             const u64 page = (u64{hart} << guest_index_bits_ | guest) * page_size;
             const std::string index =
                 "[" + std::to_string(hart) + (guest == 0 ? "]" : ".g" + std::to_string(guest) + "]");

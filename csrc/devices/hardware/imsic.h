@@ -3,8 +3,7 @@
 //
 // Implements: RISC-V Advanced Interrupt Architecture 1.0, chapter 3: each hart's file of the level, and at
 // supervisor level its guest interrupt files behind it, 255 identities each, one page a file; eidelivery
-// 0x4000_0000, by which an APLIC delivers in the file's stead. A guest file signals nobody until harts have
-// the hypervisor extension.
+// 0x4000_0000, by which an APLIC delivers in the file's stead.
 //
 // Untrusted input: the address and data of every message, and what harts write through their CSRs.
 #pragma once
@@ -25,11 +24,14 @@ class Imsic final : public memory::MmioDevice, public MessageSink, public Interr
     static constexpr unsigned identities = 255;
     static constexpr unsigned most_guest_files = 63;  // a hart's: GEILEN of RV64
 
-    // For `outputs.size()` harts, at physical address `base`.
-    Imsic(std::string name, u64 base, std::vector<InterruptLine> outputs, unsigned guest_files = 0);
+    // For `outputs.size()` harts, at physical address `base`. `guest_outputs`: of all guest interrupt files, those
+    // of a hart together; as many for each. A hart without the hypervisor extension hears nothing of its own.
+    Imsic(std::string name, u64 base, std::vector<InterruptLine> outputs,
+          std::vector<InterruptLine> guest_outputs = {});
 
     // 3.6: a hart's pages are a power of two apart, and so are all of them together.
     unsigned guest_index_bits() const { return guest_index_bits_; }
+    unsigned guest_files() const { return files_per_hart_ - 1; }
     u64 region_size() const;
 
     // `guest` 0 is the hart's file of this level itself.

@@ -114,7 +114,8 @@ struct Copy final : StateVisitor {
 
 struct Board {
     Board()
-        : imsic("imsic-s", base, {InterruptLine(wires, 0), InterruptLine(wires, 1)}, 1),
+        : imsic("imsic-s", base, {InterruptLine(wires, 0), InterruptLine(wires, 1)},
+                {InterruptLine(), InterruptLine()}),
           root("aplic-m", Aplic::Level::machine,
                {{InterruptLine(imsic, 0), InterruptLine(imsic, 1)}, &imsic, 0}),
           child("aplic-s", Aplic::Level::supervisor,
