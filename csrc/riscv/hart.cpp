@@ -80,6 +80,7 @@ void Hart::standing_after_throw() {
 Hart::Next Hart::settle(u64 until, RunResult& result) {
     for (;;) {
         const u32 events = events_.exchange(0, std::memory_order_seq_cst);
+        if (has_h_ && (events & ev_interrupt) != 0) refresh_guest_interrupts();
         if ((events & ev_fence) != 0) service_fences();
         if ((events & ev_host_pages) != 0) flush_all();
         if ((events & ev_code_page) != 0) {
@@ -104,7 +105,6 @@ Hart::Next Hart::settle(u64 until, RunResult& result) {
             return Next::stop;
         }
         update_timer();
-        if (has_h_ && (events & ev_interrupt) != 0) refresh_guest_interrupts();
         take_interrupt();
 
         const bool timer_on = (menvcfg_ & envcfg::stce) != 0 && (mip_.load() & (u64{1} << irq_sti)) == 0;

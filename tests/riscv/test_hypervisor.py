@@ -10,7 +10,7 @@ import struct
 import pytest
 
 import wirt
-from support.assembler import encode
+from support.assembler import Assembler, encode
 from support.firmware import SPIN
 from support.lab import ALL, CODE, HANDLER, ILLEGAL, NOP, Lab
 from wirt import Privilege, isa
@@ -123,6 +123,7 @@ def no_guest_memory(lab: GuestLab) -> None:
 @pytest.mark.parametrize("name", [*LOADS, *STORES])
 def test_htinst_of_loads_and_stores(lab: GuestLab, name: str):
     no_guest_memory(lab)
+    lab.csr["vsstatus"] = 3 << 13
     lab.x["a1"] = NOWHERE - 16
     raw = encode(name, 13, 11, imm=16) if name in LOADS else encode(name, 0, 11, 13, imm=16)
     assert lab.guest(raw) == (LOAD_GUEST_FAULT if name in LOADS else STORE_GUEST_FAULT)
@@ -411,17 +412,15 @@ def test_state_goes_through_a_snapshot(tmp_path):
 def test_the_sbi_has_neither_nacl_nor_steal_time_to_offer():
     """SBI 2.0, 4.4: probing answers 0; a call to what is not there, SBI_ERR_NOT_SUPPORTED."""
     calls = [(0x10, 3, 0x4E41434C), (0x10, 3, 0x535441), (0x4E41434C, 0, 0), (0x535441, 0, 0), (0x52464E43, 6, 0)]
-    code = b""
+    asm = Assembler(0x8020_0000)
     for i, (extension, function, argument) in enumerate(calls):
         for register, value in ((17, extension), (16, function), (10, argument), (11, 0), (12, 0), (13, 0)):
-            low = (value & 0xFFF ^ 0x800) - 0x800
-            code += struct.pack("<I", encode("lui", register, imm=(value - low) >> 12 & 0xFFFFF))
-            code += struct.pack("<I", encode("addiw", register, register, imm=low))
-        code += struct.pack("<I", encode("ecall"))
-        code += struct.pack("<I", encode("addi", 18 + i, 10, imm=0))
-        code += struct.pack("<I", encode("addi", 24 + i, 11, imm=0))
-    code += struct.pack("<I", encode("jal", 0, imm=0))
-    with wirt.Machine(code, memory="16M", isa=ISA, deterministic=True) as vm:
+            asm.li(register, value)
+        asm.op("ecall")
+        asm.op("addi", 18 + i, 10, imm=0)
+        asm.op("addi", 24 + i, 11, imm=0)
+    asm.op("jal", 0, imm=0)
+    with wirt.Machine(asm.elf(()), memory="16M", isa=ISA, deterministic=True) as vm:
         vm.run_for(10_000)
         x = vm.harts[0].x
         assert [x[18 + i] for i in range(5)] == [0, 0, ALL - 1, ALL - 1, 0]

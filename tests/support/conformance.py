@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from . import spike
 from .comparison import Mismatch, Tally, compare
+from .hypervisor_programs import GuestRegisters, GuestTraps, TwoStage
 from .privileged_programs import PageWalks, Protection, Registers, Traps
 from .random_programs import Program, generate
 
@@ -31,6 +32,15 @@ def privileged_programs(seed: int, count: int) -> Iterator[Program]:
         yield Traps(i).build()
     for first in range(0, 0x1000, 256):
         yield Registers(seed).build(list(range(first, first + 256)))
+
+
+def hypervisor_programs(seed: int, count: int) -> Iterator[Program]:
+    """`count` of each kind, and every CSR number once."""
+    for i in range(seed, seed + count):
+        yield TwoStage(i).build()
+        yield GuestTraps(i).build()
+    for first in range(0, 0x1000, 128):
+        yield GuestRegisters(seed).build(list(range(first, first + 128)))
 
 
 def run(programs: Iterator[Program], limit: int | None, keep_going: bool) -> tuple[Tally, list[str]]:
@@ -62,6 +72,7 @@ def main() -> int:
         "--instructions", type=int, default=1_000_000, help="at least so many in random programs of all modes"
     )
     parser.add_argument("--privileged", type=int, default=5, help="so many programs of each privileged kind")
+    parser.add_argument("--hypervisor", type=int, default=5, help="so many programs of each kind with guests")
     parser.add_argument("--seed", type=int, default=1, help="of the first program; the others follow")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at a difference")
     options = parser.parse_args()
@@ -70,6 +81,7 @@ def main() -> int:
     for title, programs, limit in (
         ("random programs", user_programs(options.seed), options.instructions),
         ("privileged programs", privileged_programs(options.seed, options.privileged), None),
+        ("programs of hypervisors", hypervisor_programs(options.seed, options.hypervisor), None),
     ):
         start = time.monotonic()
         tally, found = run(programs, limit, options.keep_going)

@@ -55,7 +55,15 @@ def options() -> dict[str, dict[str, Any]]:
             "disks": disks(("virtio-pci",)),
             "nets": [lan.port("02:00:00:00:00:05")],
         },
-        "hypervisor": {"interrupts": "aia", "guest_files": 3, "isa": isa.DEFAULT + "_h", "disks": []},
+        "hypervisor": {
+            "interrupts": "aia",
+            "guest_files": 2,
+            "isa": isa.DEFAULT + "_h",
+            "virtio": "pci",
+            "cpus": 2,
+            "disks": disks(("virtio-pci",)),
+            "nets": [lan.port("02:00:00:00:00:06")],
+        },
     }
 
 

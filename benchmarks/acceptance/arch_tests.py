@@ -1,0 +1,179 @@
+"""The published test suites of the architecture, each test on Wirt and on Spike.
+
+    git clone https://github.com/riscv-non-isa/riscv-arch-test
+    git clone --recursive https://github.com/riscv-software-src/riscv-tests
+    python benchmarks/acceptance/arch_tests.py --arch-test riscv-arch-test --riscv-tests riscv-tests
+        [--isa ISA] [--spike-isa ISA] [--only TEXT] [--keep DIRECTORY] [--jobs N]
+
+A test of riscv-arch-test leaves a signature in memory; ours must be Spike's. Those of riscv-tests check themselves. What a
+test asks of the hart decides whether it is meant for this one; it is assembled by GNU's compiler (Debian's
+gcc-riscv64-linux-gnu) and, where that does not know an extension, by clang (ziglang). Ends with status 0 when none differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
+
+import wirt
+from support import spike
+
+_HERE = Path(__file__).parent / "arch_tests"
+_LIMIT = 50_000_000  # instructions
+# What GNU's assembler of Debian 12 knows; the suites' own choice is a subset that leaves out what their frame needs.
+_GNU = "rv64imafdch_zicbom_zicboz_zicsr_zifencei_zihintpause_zawrs_zfh_zba_zbb_zbc_zbs_zbkb_zbkc_zbkx_zknd_zkne_zknh_svinval"
+_CLANG = (
+    "generic_rv64+m+a+f+d+c+h+zicbom+zicboz+zicond+zimop+zcmop+zcb+zfh+zfa+zacas+zabha+zawrs+zba+zbb+zbc+zbs"
+    "+zbkb+zbkc+zbkx+zknd+zkne+zknh+svinval+zvbb+zvbc+zvkg+zvkned+zvknhb+v"
+)
+
+
+@dataclass(frozen=True)
+class Test:
+    """One program: its source, how to compile it, and how it says what came out."""
+
+    source: Path
+    flags: tuple[str, ...]
+    signature: bool
+
+    @property
+    def group(self) -> str:
+        parent = self.source.parent
+        return (parent.parent if parent.name == "src" else parent).name
+
+
+def arch_tests(suite: Path, described: str) -> Iterator[Test]:
+    """Those of riscv-arch-test that are meant for a hart with the ISA string, as riscof would have it."""
+    root = suite / "riscv-test-suite"
+    flags = ("-DXLEN=64", "-DFLEN=64", f"-I{_HERE}", f"-I{root / 'env'}", f"-T{_HERE / 'link.ld'}")
+    for source in sorted(root.glob("rv*_m/*/src/*.S")):
+        text = source.read_text()
+        if not re.search(r"RVTEST_ISA\(.*RV64I", text):
+            continue
+        defines: dict[str, str] = {}
+        for case in re.findall(r'RVTEST_CASE\(\s*\d+\s*,\s*"//(.*?)"', text, re.DOTALL):
+            patterns = re.findall(r"check ISA:=regex\((.*?)\)\s*;", case)
+            if all(re.search(pattern, described) for pattern in patterns):
+                defines |= dict(re.findall(r"def (\w+)=([\w.]+)", case))
+        if defines:
+            yield Test(source, (*flags, *(f"-D{name}={value}" for name, value in defines.items())), signature=True)
+
+
+def self_checking_tests(suite: Path, names: Iterable[str]) -> Iterator[Test]:
+    """Those of riscv-tests for extensions that the hart has, in physical memory."""
+    flags = (
+        f"-I{suite / 'env' / 'p'}",
+        f"-I{suite / 'isa' / 'macros' / 'scalar'}",
+        f"-T{suite / 'env' / 'p' / 'link.ld'}",
+    )
+    for folder in sorted((suite / "isa").glob("rv64*")):
+        wanted = re.sub(r"^rv64(mz|ss|m|s|u)", lambda found: {"mz": "z", "ss": "ss"}.get(found[1], ""), folder.name)
+        if wanted in ("i", "") or wanted in names or (wanted == "ssvnapot" and "svnapot" in names):
+            for source in sorted(folder.glob("*.S")):
+                yield Test(source, flags, signature=False)
+
+
+def compiled(test: Test, target: Path) -> str | None:
+    """Why there is no program; None when there is."""
+    common = ["-static", "-nostdlib", "-nostartfiles", "-w", *test.flags, str(test.source), "-o", str(target)]
+    gnu = ["riscv64-linux-gnu-gcc", "-march=rv64gc", f"-Wa,-march={_GNU}", "-mabi=lp64", "-mcmodel=medany", "-no-pie"]
+    gnu += ["-Wl,--build-id=none"]
+    clang = [sys.executable, "-m", "ziglang", "cc", "-target", "riscv64-freestanding-none", f"-mcpu={_CLANG}"]
+    clang += ["-mcmodel=medany", "-fno-pie", f"-Wl,-e,{'rvtest_entry_point' if test.signature else '_start'}"]
+    said = ""
+    for command in (gnu, clang):
+        result = subprocess.run([*command, *common], capture_output=True, text=True, check=False)
+        if result.returncode == 0:
+            return None
+        said = next((line for line in result.stderr.splitlines() if "rror" in line), result.stderr[-200:])
+    return said
+
+
+def symbols(program: Path) -> dict[str, int]:
+    listing = subprocess.run(["riscv64-linux-gnu-nm", program], capture_output=True, text=True, check=True).stdout
+    return {name: int(value, 16) for value, _kind, name in (line.split() for line in listing.splitlines())}
+
+
+def run(program: Path, isa: str, end: int) -> wirt.Machine:
+    """A machine that stands where the program ends, or where the limit was reached."""
+    vm = wirt.Machine(firmware=program, isa=isa, memory="64M", deterministic=True)
+    vm.add_breakpoint(end)
+    vm.run_for(_LIMIT)
+    return vm
+
+
+def verdict(test: Test, options: argparse.Namespace, folder: Path) -> str:
+    """``same``, or what is the matter."""
+    program = folder / f"{test.group}-{test.source.stem}.elf"
+    if (reason := compiled(test, program)) is not None:
+        return f"not built: {reason}"
+    where = symbols(program)
+    with run(program, options.isa, where["arch_test_spin" if test.signature else "write_tohost"]) as vm:
+        if vm.stop_reason != "breakpoint":
+            return f"DIFFERS: ends with {vm.stop_reason} at {vm.harts[0].pc:#x}"
+        if not test.signature:
+            code = vm.harts[0].x["gp"]
+            return "same" if code == 1 else f"DIFFERS: its test {code >> 1} fails"
+        begin, end = where["begin_signature"], where["end_signature"]
+        ours = bytes(vm.memory[begin:end])
+    try:
+        theirs = spike.run(program, isa=options.spike_isa)
+    except spike.OracleError as error:
+        return f"no oracle: {error}"
+    if ours == theirs[: len(ours)]:
+        return "same"
+    at = next(i for i in range(len(ours)) if ours[i] != theirs[i]) & ~7
+    return f"DIFFERS: signature + {at:#x}: {ours[at : at + 8][::-1].hex()}, Spike {theirs[at : at + 8][::-1].hex()}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arch-test", type=Path, help="a checkout of riscv-arch-test")
+    parser.add_argument("--riscv-tests", type=Path, help="a checkout of riscv-tests")
+    parser.add_argument("--isa", default=wirt.isa.DEFAULT, help="of Wirt's hart")
+    parser.add_argument("--spike-isa", help="of Spike's [the same, with misaligned accesses]")
+    parser.add_argument("--only", default="", metavar="TEXT", help="tests whose path has this in it")
+    parser.add_argument("--keep", type=Path, metavar="DIRECTORY", help="keep the programs there")
+    parser.add_argument("--jobs", type=int, default=2)
+    options = parser.parse_args()
+    options.isa = wirt._core.canonical_isa(options.isa)
+    options.spike_isa = options.spike_isa or f"{options.isa}_zicclsm"
+    head, *longer = options.isa.split("_")
+    described = head.upper() + "SU" + "".join(name.capitalize() for name in longer)
+    names = {*head.removeprefix("rv64"), *longer}
+    tests: list[Test] = []
+    if options.arch_test:
+        tests += arch_tests(options.arch_test, described)
+    if options.riscv_tests:
+        tests += self_checking_tests(options.riscv_tests, names)
+    tests = [test for test in tests if options.only in str(test.source)]
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = options.keep or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        counts: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+        with ThreadPoolExecutor(options.jobs) as pool:
+            verdicts = pool.map(lambda test: verdict(test, options, folder), tests)
+            for test, said in zip(tests, verdicts, strict=True):
+                group = f"{test.source.parts[-4]}/{test.group}" if test.signature else test.group
+                counts[group][said.split(":")[0]] += 1
+                if said != "same":
+                    print(f"{group}/{test.source.name}: {said}", flush=True)
+    for group, counter in sorted(counts.items()):
+        print(f"{group:24}", ", ".join(f"{number} {word}" for word, number in counter.most_common()))
+    total = sum(counts.values(), collections.Counter())
+    print(f"{'all':24}", ", ".join(f"{number} {word}" for word, number in total.most_common()))
+    sys.exit(0 if total["same"] == total.total() else 1)
+
+
+if __name__ == "__main__":
+    main()
