@@ -374,7 +374,8 @@ void Machine::Parts::mark(bool begin, const std::string& name, u64 operations, u
     constexpr std::size_t most_open = 16, most_kept = 4096;
     if (begin) {
         if (open_marks.size() >= most_open) open_marks.erase(open_marks.begin());
-        open_marks.push_back({name, retired(), 0, sbi.total_calls(), bus.exits(), board->devices(bus)});
+        open_marks.push_back(
+            {name, retired(), 0, sbi.total_calls(), bus.exits(), board->devices(bus), hart_stats()});
         open_marks.back().host_ns = config.deterministic ? clock.now_ns() : host_ns();
         return;
     }
@@ -406,6 +407,8 @@ void Machine::Parts::mark(bool begin, const std::string& name, u64 operations, u
         }
         mark.devices.push_back(device);
     }
+    mark.harts = hart_stats();
+    for (std::size_t i = 0; i < mark.harts.size(); ++i) subtract(mark.harts[i], open->harts[i]);
     marks.push_back(std::move(mark));
     open_marks.erase(std::next(open).base());
 }

@@ -59,6 +59,7 @@ struct Machine::Parts final : riscv::HartEnvironment, firmware::SbiPlatform, Int
     // --- Recordable (time_travel.cpp) ---
     Position position() const override;
     u64 retired() const override;
+    std::vector<HartStats> hart_stats() const;
     std::vector<u8> save() override;
     void load(std::span<const u8> state) override { load_state(state); }
     // Puts the harts' caches into the state that they have in a machine that was just loaded. Of a guest that
@@ -189,6 +190,7 @@ struct Machine::Parts final : riscv::HartEnvironment, firmware::SbiPlatform, Int
         u64 instructions, host_ns, sbi_calls;
         std::vector<memory::ExitCount> exits;
         std::vector<DeviceInfo> devices;
+        std::vector<HartStats> harts;
     };
     std::vector<OpenMark> open_marks;
     std::vector<Mark> marks;

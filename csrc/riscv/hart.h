@@ -182,6 +182,13 @@ class Hart {
     struct Stats {
         u64 traps = 0, interrupts = 0, tlb_misses = 0, page_walks = 0, tlb_flushes = 0;
         u64 blocks_built = 0, block_lookups = 0, mmio_accesses = 0, wfi = 0;
+        u64 table_reads = 0;  // entries of page tables that the walks read
+        // Traps by the mode that they were taken into, and by cause: exceptions, then interrupts.
+        enum Level : u8 { machine, supervisor, guest };
+        std::array<std::array<u64, 128>, 3> trap_causes{};
+        void count_trap(Level into, u64 cause, bool interrupt) {
+            ++trap_causes[into][(interrupt ? 64 : 0) + cause];
+        }
     };
     const Stats& stats() const { return stats_; }
     u64 blocks_dropped() const { return blocks_.dropped; }
@@ -251,7 +258,7 @@ class Hart {
         bool cacheable;  // the whole 4 KiB page may be accessed alike
     };
     std::optional<Translation> walk(u64 address, Access access, Mode mode, bool update, unsigned size);
-    WalkEntry walk_entry(u64 entry_address, Access use, Access reports, u64 address);
+    WalkEntry walk_entry(u64 entry_address, Access use, Access reports, u64 address, bool update);
     std::optional<Translation> translate_for(u64 address, Access access, unsigned size);
     bool pmp_allows(u64 physical, u64 length, Access access, Privilege mode, bool& whole_page) const;
     void select_translation();

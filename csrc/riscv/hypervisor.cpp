@@ -510,6 +510,7 @@ Hart::Next Hart::virtual_instruction() {
 }
 
 void Hart::enter_guest_trap(u64 cause, u64 value, bool interrupt) {
+    stats_.count_trap(Stats::guest, cause, interrupt);
     h_.vscause = cause | (interrupt ? u64{1} << 63 : 0);
     h_.vsepc = pc_;
     h_.vstval = value;

@@ -122,13 +122,14 @@ bool Hart::pmp_allows(u64 physical, u64 length, Access access, Privilege mode, b
 }
 
 // A table's entry: page tables are in RAM, and reached by PMP's leave (3.7.2).
-WalkEntry Hart::walk_entry(u64 entry_address, Access use, Access reports, u64 address) {
+WalkEntry Hart::walk_entry(u64 entry_address, Access use, Access reports, u64 address, bool update) {
     bool ignored;
     u8* const host = ram_.host(entry_address, 8);
     if (host == nullptr || !pmp_allows(entry_address, 8, use, Privilege::supervisor, ignored)) {
         raise(access_fault(reports), address);
         return {nullptr, 0};
     }
+    if (update && use == Access::load) ++stats_.table_reads;
     return {reinterpret_cast<u64*>(host), entry_address};
 }
 
@@ -144,7 +145,8 @@ std::optional<Hart::Translation> Hart::walk(u64 address, Access access, Mode mod
         }
         return Translation{address, page_size, whole};
     }
-    ++stats_.page_walks;
+    // To look without `update` is nothing that the hart does.
+    if (update) ++stats_.page_walks;
     const WalkRules rules{.root = bits(satp_, 0, 44) << page_shift,
                           .levels = levels,
                           .widened = 0,
@@ -161,7 +163,7 @@ std::optional<Hart::Translation> Hart::walk(u64 address, Access access, Mode mod
     if (sign_extend(address, 12 + 9 * levels) == static_cast<i64>(address)) {
         end = walk_tables(
             address, rules, update, ram_,
-            [&](u64 entry, Access use) { return walk_entry(entry, use, access, address); }, leaf);
+            [&](u64 entry, Access use) { return walk_entry(entry, use, access, address, update); }, leaf);
     }
     if (end == WalkEnd::page_fault) raise(page_fault(access), address);
     if (end != WalkEnd::found) return std::nullopt;

@@ -68,6 +68,7 @@ void Hart::take_exception() {
 void Hart::enter_trap(u64 cause, u64 value, bool interrupt, Privilege to) {
     const u64 vector_offset = interrupt ? 4 * cause : 0;
     const u64 full_cause = cause | (interrupt ? u64{1} << 63 : 0);
+    stats_.count_trap(to == Privilege::supervisor ? Stats::supervisor : Stats::machine, cause, interrupt);
     const bool describes = has_h_ && !interrupt;
     const bool gva = describes && faulted_in_guest();
     const u64 instruction = describes ? trap_instruction() : 0;

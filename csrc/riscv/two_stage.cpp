@@ -50,7 +50,7 @@ std::optional<Hart::Translation> Hart::walk_guest_physical(u64 gpa, u64 address,
     if (gpa >> (14 + 9 * levels) == 0) {
         end = walk_tables(
             gpa, rules, update, ram_,
-            [&](u64 entry, Access use) { return walk_entry(entry, use, reports, address); }, leaf);
+            [&](u64 entry, Access use) { return walk_entry(entry, use, reports, address, update); }, leaf);
     }
     if (end == WalkEnd::found) return Translation{leaf.physical, leaf.extent, true};
     if (end == WalkEnd::page_fault) {
@@ -61,9 +61,9 @@ std::optional<Hart::Translation> Hart::walk_guest_physical(u64 gpa, u64 address,
     return std::nullopt;
 }
 
-std::optional<Hart::Translation> Hart::walk_two_stage(u64 address, Access access, Privilege level,
-                                                      bool update, unsigned size) {
-    ++stats_.page_walks;
+std::optional<Hart::Translation> Hart::walk_two_stage(u64 address, Access access, Privilege level, bool update,
+                                                      unsigned size) {
+    if (update) ++stats_.page_walks;
     const bool executes = guest_access_ == GuestAccess::execute;
     u64 gpa = address;
     u64 extent = page_size;
@@ -83,7 +83,7 @@ std::optional<Hart::Translation> Hart::walk_two_stage(u64 address, Access access
         if (sign_extend(address, 12 + 9 * levels) == static_cast<i64>(address)) {
             const auto entry_at = [&](u64 entry, Access use) {
                 const auto at = walk_guest_physical(entry, address, use, access, true, update);
-                return at ? walk_entry(at->physical, use, access, address) : WalkEntry{nullptr, 0};
+                return at ? walk_entry(at->physical, use, access, address, update) : WalkEntry{nullptr, 0};
             };
             end = walk_tables(address, rules, update, ram_, entry_at, leaf);
         }

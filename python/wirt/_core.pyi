@@ -66,6 +66,23 @@ class ExitCount:
     @property
     def writes(self) -> int:
         ...
+class TrapCount:
+    """
+    How often traps of one cause were taken into one mode.
+    """
+    @property
+    def cause(self) -> str:
+        """
+        As the privileged specification names it.
+        """
+    @property
+    def count(self) -> int:
+        ...
+    @property
+    def mode(self) -> str:
+        """
+        ``M``, ``S`` (or HS) or ``VS``.
+        """
 class HartStats:
     """
     Counts of one hart since the machine was built.
@@ -111,12 +128,22 @@ class HartStats:
         Walks of the guest's page tables.
         """
     @property
+    def table_reads(self) -> int:
+        """
+        Entries of page tables that the walks read.
+        """
+    @property
     def tlb_flushes(self) -> int:
         ...
     @property
     def tlb_misses(self) -> int:
         """
         Accesses that missed the inline TLB.
+        """
+    @property
+    def trap_causes(self) -> list[TrapCount]:
+        """
+        Exceptions and interrupts by mode and cause.
         """
     @property
     def traps(self) -> int:
@@ -259,6 +286,9 @@ class Mark:
         ...
     @property
     def exits(self) -> list[ExitCount]:
+        ...
+    @property
+    def harts(self) -> list[HartStats]:
         ...
     @property
     def host_ns(self) -> int:
