@@ -152,17 +152,17 @@ class Host:
         self.process.send_signal(signal.SIGKILL)
 
     def end(self) -> None:
-        """The process ends, whatever it has."""
-        self.killed = True
+        """The process ends, whatever it has, and in peace."""
+        was_killed, self.killed = self.killed, True
         assert self.process.stdin is not None
         with contextlib.suppress(OSError):
             self.process.stdin.close()
         try:
-            self.process.wait(30)
-        except subprocess.TimeoutExpired:
+            status = self.process.wait(PATIENCE)
+        finally:
             self.process.kill()
-            self.process.wait()
         self._reader.join()
+        assert was_killed or status == 0, f"{self.name} ended with {status}"
 
 
 class Chaos:
@@ -178,7 +178,7 @@ class Chaos:
         self._rest_digest = hashlib.sha256(self._rest).hexdigest()
         self._disk = self._folder / "none"  # of the machine
         self._strikes = threading.Lock()
-        self._armed = False
+        self._armed = self._struck = False
         self.host = self._boot()
 
     def _boot(self) -> Host:
@@ -218,11 +218,13 @@ class Chaos:
             there.tell("receive", at=f"unix:{listens}", disk=str(disk), incoming=shared, limit=limit, timeout=10.0)
             self._await(listens, there)
             victim = {"kill source": self.host, "kill destination": there}.get(kind)
-            self._armed = True
+            self._armed, self._struck = True, False
             proxy = self._network(kind, way, listens, victim, there, stack)
             stack.callback(proxy.close)
             self.host.tell("migrate", to=f"unix:{way}", mode=mode, storage=not shared, bandwidth=bandwidth)
             outcome = self._settle(there, disk)
+            struck = self._struck or kind == "full" or (kind == "frame" and proxy.struck.is_set())  # type: ignore[union-attr]
+        kind += {"slow": " and cut or killed" if struck else ""}.get(kind, "" if struck else " too late")
         return f"{kind}, {mode}, {'shared disk' if shared else 'disk sent'}: {outcome}"
 
     def _strike(self, what: Callable[[], None]) -> Callable[[], None]:
@@ -231,6 +233,7 @@ class Chaos:
         def strike() -> None:
             with self._strikes:
                 if self._armed:
+                    self._struck = True
                     what()
 
         return strike

@@ -65,14 +65,13 @@ FileDescriptor open_file(const std::string& path, bool read_only);
 u64 size_of(const FileDescriptor& file, const std::string& path);
 
 // What a lock covers.
-enum class Part { all, keeper, writer };
+enum class Part { all, writer };
 
 struct flock lock_request(short type, Part part) {
     struct flock request {};
     request.l_type = type;
     request.l_whence = SEEK_SET;
     request.l_start = part == Part::writer ? 1 : 0;
-    request.l_len = part == Part::keeper ? 1 : 0;
     return request;
 }
 
@@ -169,7 +168,7 @@ class RawFile final : public BlockBackend {
     bool can_hand_over() const override { return !read_only_; }
 
     void expect_hand_over() override {
-        struct flock request = lock_request(F_RDLCK, Part::keeper);
+        struct flock request = lock_request(F_RDLCK, Part::all);
         if (::fcntl(file_.get(), F_OFD_GETLK, &request) != 0)
             refuse(path_, "its file system has no locks, and cannot tell who has it");
         if (request.l_type == F_UNLCK)

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import threading
 
+import wirt
+from support.firmware import SPIN
+from wirt import _core
+from wirt.description import build as build_from
+from wirt.description import describe
 from wirt.migration.postcopy import Pusher
 from wirt.migration.transport import Channel, Kind
 
@@ -89,3 +94,19 @@ def test_nothing_is_pushed_while_an_answer_is_being_made(build, receive, monkeyp
     assert there.result().migration.missing_pages == 0
     assert order[0] == "answer"
     assert "push" in order
+
+
+def test_a_machine_that_waits_for_its_code_can_be_closed():
+    with wirt.Machine(firmware=SPIN, memory="16M") as vm:
+        vm.start()
+        vm.pause()
+        state = _core.SavedState(bytes(_core.save_state(vm._core)))
+        there = build_from(describe(vm), memory=None, state=None, dtb=b"", disks=[])
+        missing = _core.PageSet(len(vm.memory) // 4096)
+    missing.insert_all()
+    arrivals = _core.PageArrivals(there._core, missing)
+    _core.load_state(there._core, state)
+    there.resume()
+    assert arrivals.wanted(8, 600.0)
+    there.close()
+    assert there.state == "closed"

@@ -447,12 +447,12 @@ class Reception:
         with self._lock:
             return self._changed.wait_for(lambda: self.confirmed, timeout)
 
-    def abandon(self) -> None:
-        """Nobody waits for it any more: unless it is ours already, it never will be."""
+    def abandon(self, why: MigrationError, *, waiting: bool = False) -> None:
+        """It never will be ours, unless it is already, or, with `waiting`, unless a source has come."""
         with self._lock:
             channels = []
-            if self.state in ("waiting", "receiving"):
-                self._fail(MigrationError("the receiver has gone"))
+            if self.state == "waiting" or (self.state == "receiving" and not waiting):
+                self._fail(why)
                 channels = list(self._channels.values())
         for channel in channels:
             channel.end()
@@ -479,7 +479,7 @@ def receive(
             reception.listener = Listener(address, security, reception.serve, stall=_STALL_S)
         machine = reception.wait(timeout)
     except BaseException:
-        reception.abandon()
+        reception.abandon(MigrationError("the receiver has gone"))
         if reception.listener is not None and reception.state != "complete":
             reception.listener.close()
         raise
@@ -493,3 +493,5 @@ def _serve_one(reception: Reception, channel: Channel) -> None:
         _logger.info("a connection ended: %s", error)
     finally:
         channel.close()
+        # There is no other connection on which a machine could come.
+        reception.abandon(MigrationError("the connection ended before a machine came"), waiting=True)
