@@ -189,7 +189,13 @@ Block* Hart::build(u64 pc, u64 physical, unsigned max_instructions) {
     const u64 room = std::min(page_left, BlockCache::span - (physical & (BlockCache::span - 1)));
     // Read before the code is: what is written meanwhile makes the block stale, not wrong.
     const u32 generation = ram_.code_generation((physical - ram_.base()) >> page_shift);
+    // It is RAM, and null all the same where the page was to come from another host and never will: the
+    // machine is being closed.
     const u8* host = ram_.host(physical, page_left);
+    if (host == nullptr) {
+        raise(exc_fetch_access, pc);
+        return nullptr;
+    }
     bool ended = false;
     bool cacheable = true;
     Insn* float_check = nullptr;
@@ -210,7 +216,12 @@ Block* Hart::build(u64 pc, u64 physical, unsigned max_instructions) {
                 cacheable = false;
                 const auto next_page = fetch_page(pc + at + 2);
                 if (!next_page) return nullptr;
-                raw |= static_cast<u32>(load_half(ram_.host(ram_.base() + *next_page * page_size, 2))) << 16;
+                const u8* rest = ram_.host(ram_.base() + *next_page * page_size, 2);
+                if (rest == nullptr) {
+                    raise(exc_fetch_access, pc + at + 2);
+                    return nullptr;
+                }
+                raw |= static_cast<u32>(load_half(rest)) << 16;
             } else if (!aligned) {
                 raw |= static_cast<u32>(load_half(host + at + 2)) << 16;
             }

@@ -356,23 +356,44 @@ class BlockBackend:
         """
         The range reads as zero afterwards, or as it was.
         """
+    def expect_hand_over(self) -> None:
+        """
+        Somebody has it who could hand it over.
+        """
     def flush(self) -> None:
         """
         Returns when everything written is on stable storage.
+        """
+    def hand_over(self) -> None:
+        """
+        Flushes it, and lets the next one take it, and nobody else.
         """
     def identity(self) -> FileIdentity | None:
         """
         None where a snapshot must include the content: a disk in memory, a file without a name, a block device.
         """
+    def let_go(self) -> None:
+        """
+        As if it had not been taken.
+        """
     def read(self, offset: typing.SupportsIndex, length: typing.SupportsIndex) -> bytes:
         """
         Bytes of the disk's content.
+        """
+    def take(self) -> None:
+        """
+        It is ours, or ours again, unless somebody else has it.
         """
     def write(self, offset: typing.SupportsIndex, data: bytes) -> None:
         ...
     def write_zeroes(self, offset: typing.SupportsIndex, length: typing.SupportsIndex, may_unmap: bool) -> None:
         """
         The range reads as zero afterwards; may_unmap lets it become sparse.
+        """
+    @property
+    def can_hand_over(self) -> bool:
+        """
+        Whether another host that sees it can take it over.
         """
     @property
     def read_only(self) -> bool:
@@ -1573,7 +1594,7 @@ def memory_disk(size: typing.SupportsIndex) -> BlockBackend:
     """
     A zero-filled disk in host memory.
     """
-def open_disk(path: str, read_only: bool, ephemeral: bool) -> BlockBackend:
+def open_disk(path: str, read_only: bool, ephemeral: bool, incoming: bool = False) -> BlockBackend:
     """
     A raw file or block-device file.
     """
