@@ -284,26 +284,7 @@ void Machine::set_wall_clock(u64 ns_since_1970) {
 // ---------------------------------------------------------------- observation
 
 std::vector<HartStats> Machine::hart_stats() const {
-    std::vector<HartStats> out;
-    for (const auto& slot : parts_->slots) {
-        const riscv::Hart& hart = *slot->hart;
-        const riscv::Hart::Stats& from = hart.stats();
-        HartStats stats;
-        stats.instructions = hart.instructions();
-        stats.traps = from.traps;
-        stats.interrupts = from.interrupts;
-        stats.tlb_misses = from.tlb_misses;
-        stats.page_walks = from.page_walks;
-        stats.tlb_flushes = from.tlb_flushes;
-        stats.blocks_built = from.blocks_built;
-        stats.blocks_dropped = hart.blocks_dropped();
-        stats.block_cache_bytes = hart.block_cache_bytes();
-        stats.block_lookups = from.block_lookups;
-        stats.mmio_accesses = from.mmio_accesses;
-        stats.wfi = from.wfi;
-        out.push_back(stats);
-    }
-    return out;
+    return parts_->hart_stats();
 }
 
 std::vector<memory::ExitCount> Machine::exits() const {

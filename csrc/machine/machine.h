@@ -127,13 +127,25 @@ struct StopInfo {
     std::exception_ptr error;
 };
 
+// How often traps of one cause were taken into one mode.
+struct TrapCount {
+    std::string mode;   // "M", "S" (or HS), "VS"
+    std::string cause;  // "illegal instruction"; as the privileged specification names it
+    u64 count = 0;
+};
+
 struct HartStats {
     u64 instructions = 0;
     u64 traps = 0, interrupts = 0;
     u64 tlb_misses = 0, page_walks = 0, tlb_flushes = 0;
     u64 blocks_built = 0, blocks_dropped = 0, block_cache_bytes = 0, block_lookups = 0;
     u64 mmio_accesses = 0, wfi = 0;
+    u64 table_reads = 0;
+    std::vector<TrapCount> trap_causes;  // those that happened
 };
+
+// Makes counts differences; what is an amount (block_cache_bytes) stays.
+void subtract(HartStats& from, const HartStats& before);
 
 struct DeviceInfo {
     std::string name;  // "virtio-blk0"
@@ -163,6 +175,7 @@ struct Mark {
     u64 sbi_calls = 0;
     std::vector<memory::ExitCount> exits;  // differences
     std::vector<DeviceInfo> devices;       // differences of the counters
+    std::vector<HartStats> harts;          // likewise
 };
 
 class Machine {

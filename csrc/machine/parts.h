@@ -39,6 +39,8 @@ struct Machine::Parts final : riscv::HartEnvironment, firmware::SbiPlatform, Int
     void code_page_marked(const riscv::Hart& by, u64 page) override;
     void relax(const riscv::Hart& hart) override;
     void wake(const riscv::Hart& hart) override;
+    u16 draw_entropy() override;
+    bool deterministic() const override { return config.deterministic; }
 
     // --- firmware::SbiPlatform ---
     unsigned hart_count() const override { return static_cast<unsigned>(slots.size()); }
@@ -57,6 +59,7 @@ struct Machine::Parts final : riscv::HartEnvironment, firmware::SbiPlatform, Int
     // --- Recordable (time_travel.cpp) ---
     Position position() const override;
     u64 retired() const override;
+    std::vector<HartStats> hart_stats() const;
     std::vector<u8> save() override;
     void load(std::span<const u8> state) override { load_state(state); }
     // Puts the harts' caches into the state that they have in a machine that was just loaded. Of a guest that
@@ -187,6 +190,7 @@ struct Machine::Parts final : riscv::HartEnvironment, firmware::SbiPlatform, Int
         u64 instructions, host_ns, sbi_calls;
         std::vector<memory::ExitCount> exits;
         std::vector<DeviceInfo> devices;
+        std::vector<HartStats> harts;
     };
     std::vector<OpenMark> open_marks;
     std::vector<Mark> marks;

@@ -10,7 +10,7 @@ namespace wirt::riscv {
 enum PseudoOp : u16 {
     op_illegal = static_cast<u16>(Opcode::illegal),
     op_float_check,  // FS must not be Off; imm: what it has to be, Dirty if the block writes
-    op_breakpoint,   // stop if the address is a breakpoint
+    op_breakpoint,   // stop if the address is a breakpoint, trap if a trigger fires at it
     op_end,          // the block ends without a control transfer; imm: offset of what follows
     handler_count,
 };

@@ -822,7 +822,8 @@ class Machine:
                 the migration ends with an error. Not of post-copy.
             streams: connections that carry memory side by side.
             compress: ``"auto"`` compresses where that is faster.
-            storage: the content of disks that can be written goes along. Without it there must be no such disk.
+            storage: the content of disks that can be written goes along. Without it they are files that both hosts see,
+                and are handed over.
             tls: a client's context, or ``{"cert": ..., "key": ..., "ca": ...}``, PEM files.
             secret: what both sides know, at least 16 bytes. TCP needs ``tls``, or on loopback ``secret``; on a unix
                 socket without a secret the other side must be the same user; a descriptor is the caller's to vouch for.
@@ -875,7 +876,7 @@ class Machine:
         Args:
             at: where to listen: ``tcp://HOST:PORT``, ``unix:/PATH``; or the descriptor of a connected stream socket.
             disks: one for each of the machine's, of the same size, bus and serial; what they hold is overwritten
-                where the source sends its disks' content.
+                where the source sends its disks' content. A file that it hands over is a disk with ``incoming=True``.
             nets: a port for each of the machine's NICs, which takes on its address; None: each is on a network of its
                 own.
             tls: a server's context that asks for certificates, or ``{"cert": ..., "key": ..., "ca": ...}``.
