@@ -5,9 +5,10 @@
     python benchmarks/acceptance/arch_tests.py --arch-test riscv-arch-test --riscv-tests riscv-tests
         [--isa ISA] [--spike-isa ISA] [--only TEXT] [--keep DIRECTORY] [--jobs N]
 
-A test of riscv-arch-test leaves a signature in memory; ours must be Spike's. Those of riscv-tests check themselves. What a
-test asks of the hart decides whether it is meant for this one; it is assembled by GNU's compiler (Debian's
-gcc-riscv64-linux-gnu) and, where that does not know an extension, by clang (ziglang). Ends with status 0 when none differs.
+A test of riscv-arch-test leaves a signature in memory; ours must be Spike's. Those of riscv-tests check themselves.
+What a test asks of the hart decides whether it is meant for this one; it is assembled by GNU's compiler (Debian's
+gcc-riscv64-linux-gnu) and, where that does not know an extension, by clang (ziglang). Ends with status 0 when none
+differs.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ from support import spike
 _HERE = Path(__file__).parent / "arch_tests"
 _LIMIT = 50_000_000  # instructions
 # What GNU's assembler of Debian 12 knows; the suites' own choice is a subset that leaves out what their frame needs.
-_GNU = "rv64imafdch_zicbom_zicboz_zicsr_zifencei_zihintpause_zawrs_zfh_zba_zbb_zbc_zbs_zbkb_zbkc_zbkx_zknd_zkne_zknh_svinval"
+_GNU = (
+    "rv64imafdch_zicbom_zicboz_zicsr_zifencei_zihintpause_zawrs_zfh_zba_zbb_zbc_zbs_zbkb_zbkc_zbkx_zknd_zkne_zknh"
+    "_svinval"
+)
 _CLANG = (
     "generic_rv64+m+a+f+d+c+h+zicbom+zicboz+zicond+zimop+zcmop+zcb+zfh+zfa+zacas+zabha+zawrs+zba+zbb+zbc+zbs"
     "+zbkb+zbkc+zbkx+zknd+zkne+zknh+svinval+zvbb+zvbc+zvkg+zvkned+zvknhb+v"

@@ -1,10 +1,10 @@
 """Linux in Linux: Debian's kernel with KVM in a machine with the hypervisor extension, and the same kernel under it.
 
-    python benchmarks/acceptance/kvm.py [--harts N] [--interrupts aia|plic]
+    python benchmarks/acceptance/kvm.py [--harts N] [--cpus N] [--interrupts aia|plic]
 
-KVM is the module of the Debian package that ``wirt pull debian`` has fetched. kvm_monitor.c, compiled here with ziglang,
-is its user space: one virtual CPU, memory, the debug console of the SBI. The inner kernel boots to an init that writes to
-the kernel log, loads what there is to see, and powers off. It needs about 1 GiB of memory.
+KVM is the module of the Debian package that ``wirt pull debian`` has fetched. kvm_monitor.c, compiled here with
+ziglang, is its user space: virtual CPUs, memory, the debug console of the SBI, and with ``aia`` an IMSIC a CPU, each a
+guest interrupt file of a hart. The inner kernel boots to an init that writes to the kernel log and powers off.
 """
 
 from __future__ import annotations
@@ -28,23 +28,27 @@ from wirt.debian.shell import Shell
 
 ISA = wirt.isa.DEFAULT + "_h"
 TIMEBASE = 10_000_000
+IMSIC = 0x2800_0000
 INITRD = 0x8000_0000 + (130 << 20)
 INNER_INIT = b"""#!/bin/busybox sh
 /bin/busybox mount -t devtmpfs devtmpfs /dev
 /bin/busybox mount -t proc proc /proc
 exec >/dev/kmsg 2>&1
 echo "inner: Linux $(/bin/busybox uname -r) as process 1, pid $$"
-echo "inner: $(/bin/busybox grep -m1 isa /proc/cpuinfo)"
-echo "inner: primes $(/bin/busybox seq 2 200 | /bin/busybox xargs -n1 /bin/busybox factor | /bin/busybox grep -c '^[0-9]*: [0-9]*$')"
+echo "inner: $(/bin/busybox grep -c ^processor /proc/cpuinfo) CPUs, $(/bin/busybox grep -m1 isa /proc/cpuinfo)"
+echo "inner: $(/bin/busybox seq 2 200 | /bin/busybox factor | /bin/busybox grep -c ': [0-9]*$') primes below 200"
 /bin/busybox usleep 200000
+/bin/busybox grep -E 'IPI|imsic|timer' /proc/interrupts | while read line; do echo "inner: $line"; done
 echo "inner: slept, and ends"
+/bin/busybox usleep 500000
 /bin/busybox poweroff -f
 """
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--harts", type=int, default=1)
+    parser.add_argument("--harts", type=int, default=1, help="of the outer machine")
+    parser.add_argument("--cpus", type=int, default=2, help="of the inner one")
     parser.add_argument("--interrupts", choices=("plic", "aia"), default="aia")
     parser.add_argument("--timeout", type=float, default=1800, help="seconds for the inner kernel")
     options = parser.parse_args()
@@ -59,7 +63,8 @@ def main() -> None:
     outer.file("inner/Image", image(guest.kernel))
     outer.file("inner/initrd", inner)
     cmdline = "earlycon=sbi keep_bootcon console=ttyS0"
-    outer.file("inner/dtb", device_tree(cmdline, len(inner)))
+    imsic = options.interrupts == "aia"
+    outer.file("inner/dtb", device_tree(cmdline, len(inner), options.cpus, imsic))
     machine = wirt.Machine(
         guest.kernel,
         initrd=guest.initrd.read_bytes() + gzip.compress(outer.finish(), compresslevel=1, mtime=0),
@@ -68,7 +73,8 @@ def main() -> None:
         cpus=options.harts,
         isa=ISA,
         interrupts=options.interrupts,
-        guest_files=2 if options.interrupts == "aia" else 0,
+        # All virtual CPUs may find themselves on one hart.
+        guest_files=options.cpus + 1 if imsic else 0,
     )
     with machine as vm:
         start = time.monotonic()
@@ -81,16 +87,16 @@ def main() -> None:
         for line in shell.check("dmesg | grep -i kvm || true").splitlines():
             report("outer kernel says", line.strip())
         start = time.monotonic()
-        vm.console.send("kvm_monitor /inner/Image /inner/dtb /inner/initrd\n")
+        kind = "imsic" if imsic else "none"
+        vm.console.send(f"kvm_monitor /inner/Image /inner/dtb /inner/initrd {options.cpus} {kind}\n")
         vm.console.expect("running", timeout=120)
-        lines = 0
-        end = re.compile(r"the guest ended|exit reason \d+|KVM_RUN: .*|Kernel panic.*")
-        try:
-            found = vm.console.expect(end, timeout=options.timeout)
-        finally:
-            text = vm.console.output[-200_000:] if isinstance(vm.console.output, str) else ""
-            lines = text.count("\n")
-        report("inner kernel", f"{found!s}; {lines} lines; {time.monotonic() - start:.0f} s")
+        found = vm.console.expect(re.compile(r"the guest ended.*|exit reason \d+|KVM_RUN: .*"), timeout=options.timeout)
+        lines = [re.sub(r"^\[ *[0-9.]+\] ", "", line.strip()) for line in found.before.splitlines()]
+        report("inner kernel", f"{len(lines)} lines in {time.monotonic() - start:.0f} s; {found.text.strip()}")
+        for line in lines:
+            if line.startswith(("Linux version", "inner:", "Kernel panic")):
+                report("inner kernel says", line)
+    sys.exit(0 if "the guest ended" in found.text and "inner: slept, and ends" in found.before else 1)
 
 
 def compiled() -> bytes:
@@ -136,8 +142,8 @@ def inner_initrd() -> bytes:
     return gzip.compress(archive.finish(), compresslevel=6, mtime=0)
 
 
-def device_tree(cmdline: str, initrd_size: int) -> bytes:
-    """A flattened device tree (Devicetree Specification 0.4, chapter 5) of one CPU and memory."""
+def device_tree(cmdline: str, initrd_size: int, cpus: int, imsic: bool) -> bytes:
+    """A flattened device tree (Devicetree Specification 0.4, chapter 5) of CPUs, memory, and perhaps an IMSIC each."""
     strings, body = bytearray(), bytearray()
 
     def offset(name: str) -> int:
@@ -163,7 +169,8 @@ def device_tree(cmdline: str, initrd_size: int) -> bytes:
         body.extend(struct.pack(">III", 3, len(value), offset(name)) + value)
         body.extend(bytes(-len(body) % 4))
 
-    extensions = ["i", "m", "a", "f", "d", "c", "zicsr", "zifencei", "zicntr", "zihpm", "zba", "zbb", "zbs", "sstc"]
+    extensions = ["i", "m", "a", "f", "d", "c", "zicntr", "zicsr", "zifencei", "zihpm", "zba", "zbb", "zbs"]
+    extensions += [*(["ssaia"] if imsic else []), "sstc"]
     begin("")
     put("#address-cells", [2])
     put("#size-cells", [2])
@@ -181,23 +188,42 @@ def device_tree(cmdline: str, initrd_size: int) -> bytes:
     put("#address-cells", [1])
     put("#size-cells", [0])
     put("timebase-frequency", [TIMEBASE])
-    begin("cpu@0")
-    put("device_type", "cpu")
-    put("compatible", "riscv")
-    put("status", "okay")
-    put("reg", [0])
-    put("riscv,isa-base", "rv64i")
-    put("riscv,isa-extensions", b"".join(name.encode() + b"\0" for name in extensions))
-    put("riscv,isa", "rv64imafdc_zicntr_zicsr_zifencei_zihpm_zba_zbb_zbs_sstc")
-    put("mmu-type", "riscv,sv57")
-    begin("interrupt-controller")
-    put("#interrupt-cells", [1])
-    put("interrupt-controller")
-    put("compatible", "riscv,cpu-intc")
-    put("phandle", [1])
+    for cpu in range(cpus):
+        begin(f"cpu@{cpu}")
+        put("device_type", "cpu")
+        put("compatible", "riscv")
+        put("status", "okay")
+        put("reg", [cpu])
+        put("riscv,isa-base", "rv64i")
+        put("riscv,isa-extensions", b"".join(name.encode() + b"\0" for name in extensions))
+        put("riscv,isa", "rv64imafdc_" + "_".join(extensions[6:]))
+        put("mmu-type", "riscv,sv57")
+        begin("interrupt-controller")
+        put("#interrupt-cells", [1])
+        put("interrupt-controller")
+        put("compatible", "riscv,cpu-intc")
+        put("phandle", [1 + cpu])
+        end()
+        end()
     end()
-    end()
-    end()
+    if imsic:
+        begin("soc")
+        put("compatible", "simple-bus")
+        put("ranges")
+        put("#address-cells", [2])
+        put("#size-cells", [2])
+        begin("imsics@28000000")
+        put("compatible", "riscv,imsics")
+        put("reg", [0, IMSIC, 0, cpus << 12])
+        put("interrupts-extended", [cell for cpu in range(cpus) for cell in (1 + cpu, 9)])
+        put("interrupt-controller")
+        put("#interrupt-cells", [0])
+        put("msi-controller")
+        put("#msi-cells", [0])
+        put("riscv,num-ids", [255])
+        put("phandle", [100])
+        end()
+        end()
     end()
     body.extend(struct.pack(">I", 9))
     head = 40 + 16

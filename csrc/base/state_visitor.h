@@ -13,6 +13,7 @@
 
 #include <array>
 #include <atomic>
+#include <span>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -61,6 +62,9 @@ class StateVisitor {
     template <typename T, std::size_t N>
     requires std::is_integral_v<T>
     void field(std::string_view name, T (&values)[N]) { bytes(name, values, sizeof values); }
+
+    // Bytes whose number the machine's configuration fixes.
+    void field(std::string_view name, std::span<u8> values) { bytes(name, values.data(), values.size()); }
 
     // Variable-length bytes; on loading the vector is resized to what was stored, at most `limit`.
     virtual void blob(std::string_view name, std::vector<u8>& data, std::size_t limit) = 0;

@@ -2,8 +2,10 @@
 #include <pybind11/native_enum.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <map>
+#include <span>
 
 #include "base/bits.h"
 #include "base/error.h"
@@ -23,6 +25,10 @@ struct IntegerRegisters {
 };
 
 struct FloatRegisters {
+    HartView hart;
+};
+
+struct VectorRegisters {
     HartView hart;
 };
 
@@ -70,6 +76,21 @@ unsigned by_name(const NameTable& names, const std::string& name) {
     const auto found = names.find(name);
     if (found == names.end()) throw py::key_error("no register is called " + name);
     return found->second;
+}
+
+std::span<u8> vector_register(const VectorRegisters& file, py::ssize_t index) {
+    const std::span<u8> bytes = file.hart.still().v(by_index(index));
+    if (bytes.empty()) throw py::index_error("this hart has no vector registers");
+    return bytes;
+}
+
+void set_vector_register(const VectorRegisters& file, py::ssize_t index, const py::bytes& value) {
+    const std::span<u8> bytes = vector_register(file, index);
+    const std::string_view given = value;
+    if (given.size() != bytes.size()) {
+        throw py::value_error("a vector register of this hart has " + std::to_string(bytes.size()) + " bytes");
+    }
+    std::copy(given.begin(), given.end(), bytes.begin());
 }
 
 u16 csr_number(const std::string& name) {
@@ -209,6 +230,18 @@ void register_harts(py::module_& module) {
         floating, [](riscv::Hart& hart, unsigned i) { return hart.f(i); },
         [](riscv::Hart& hart, unsigned i, u64 value) { hart.set_f(i, value); }, &float_names);
 
+    py::class_<VectorRegisters>(module, "VectorRegisters",
+                                "v0 to v31 by number, as bytes: VLEN / 8 of them, element 0 first.")
+        .def("__len__", [](const VectorRegisters& file) { return file.hart.still().v(0).empty() ? 0 : 32; })
+        .def(
+            "__getitem__",
+            [](const VectorRegisters& file, py::ssize_t index) {
+                const std::span<u8> bytes = vector_register(file, index);
+                return py::bytes(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+            },
+            py::arg("index"))
+        .def("__setitem__", &set_vector_register, py::arg("index"), py::arg("value"));
+
     py::class_<ControlRegisters>(
         module, "ControlRegisters",
         "Control and status registers by name or number, as M-mode reads them, without side "
@@ -229,6 +262,9 @@ void register_harts(py::module_& module) {
             "x", [](const HartView& view) { return IntegerRegisters{view}; }, "Integer registers.")
         .def_property_readonly(
             "f", [](const HartView& view) { return FloatRegisters{view}; }, "Floating-point registers.")
+        .def_property_readonly(
+            "v", [](const HartView& view) { return VectorRegisters{view}; },
+            "Vector registers; none where the machine's `isa` has no ``v``.")
         .def_property_readonly(
             "csr", [](const HartView& view) { return ControlRegisters{view}; },
             "Control and status registers.")

@@ -168,12 +168,19 @@ void Machine::run_for(u64 instructions) {
             throw StateError("only a paused or new machine can be run for a number of instructions");
         }
         parts_->stop_instructions = parts_->retired() + instructions;
+        // A trap takes a cycle and retires nothing. Who retires something for each trap needs two cycles for
+        // an instruction, on whichever hart: a guest that comes to this bound has trapped more often than
+        // that.
+        const u64 cycles = 2 * parts_->slots.size();
+        const u64 most = ~u64{0} / cycles - Parts::slice_ns - parts_->position().cycles;
+        parts_->stop_cycles =
+            parts_->position().cycles + cycles * (std::min(instructions, most) + Parts::slice_ns);
         parts_->launch();
         parts_->set_running();
     }
     wait(-1);
     std::lock_guard lock(parts_->control);
-    parts_->stop_instructions = ~u64{0};
+    parts_->stop_instructions = parts_->stop_cycles = ~u64{0};
 }
 
 void Machine::add_breakpoint(u64 virtual_address) {

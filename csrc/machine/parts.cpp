@@ -285,6 +285,12 @@ void Machine::Parts::relax(const Hart&) {
     if (!config.deterministic && slots.size() > 1) std::this_thread::yield();
 }
 
+u16 Machine::Parts::draw_entropy() {
+    u8 bytes[2];
+    entropy.fill(bytes);
+    return load_le<u16>(bytes);
+}
+
 void Machine::Parts::wake(const Hart& hart) {
     if (config.deterministic) {
         std::lock_guard lock(idle_mutex);

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "riscv/hart.h"
 #include "riscv/isa.h"
+#include "riscv/vector/unit.h"
 
 namespace wirt::riscv {
 
@@ -25,16 +26,15 @@ constexpr u64 guest_exceptions = u64{1} << exc_ecall_vs | u64{1} << exc_fetch_gu
                                  u64{1} << exc_store_guest_page;
 
 constexpr u64 mstatus_fields = mstatus::sie | mstatus::mie | mstatus::spie | mstatus::mpie | mstatus::spp |
-                               mstatus::mpp | mstatus::fs | mstatus::mprv | mstatus::sum | mstatus::mxr |
-                               mstatus::tvm | mstatus::tw | mstatus::tsr;
+                               mstatus::mpp | mstatus::fs | mstatus::vs | mstatus::mprv | mstatus::sum |
+                               mstatus::mxr | mstatus::tvm | mstatus::tw | mstatus::tsr;
 constexpr u64 sstatus_writable =
-    mstatus::sie | mstatus::spie | mstatus::spp | mstatus::fs | mstatus::sum | mstatus::mxr;
-constexpr u64 sstatus_visible =
-    sstatus_writable | mstatus::ube | mstatus::vs | mstatus::xs | mstatus::uxl | mstatus::sd;
+    mstatus::sie | mstatus::spie | mstatus::spp | mstatus::fs | mstatus::vs | mstatus::sum | mstatus::mxr;
+constexpr u64 sstatus_visible = sstatus_writable | mstatus::ube | mstatus::xs | mstatus::uxl | mstatus::sd;
 
 constexpr u64 pmp_address_mask = (u64{1} << 54) - 1;
 constexpr u8 pmpcfg_writable = 0x9f;
-constexpr u64 mcountinhibit_writable = 5;
+constexpr u64 fixed_counters = 5;  // bits of mcountinhibit
 
 // UXL and SXL are fixed at 64 bits.
 constexpr u64 mstatus_fixed = u64{2} << 32 | u64{2} << 34;
@@ -57,6 +57,13 @@ std::vector<CsrInfo> build_csrs() {
         {csr_fflags, "fflags"},
         {csr_frm, "frm"},
         {csr_fcsr, "fcsr"},
+        {csr_vstart, "vstart"},
+        {csr_vxsat, "vxsat"},
+        {csr_vxrm, "vxrm"},
+        {csr_vcsr, "vcsr"},
+        {csr_vl, "vl"},
+        {csr_vtype, "vtype"},
+        {csr_vlenb, "vlenb"},
         {csr_sstatus, "sstatus"},
         {csr_sie, "sie"},
         {csr_stvec, "stvec"},
@@ -103,6 +110,14 @@ std::vector<CsrInfo> build_csrs() {
         {csr_mireg, "mireg"},
         {csr_mtopei, "mtopei"},
         {csr_mtopi, "mtopi"},
+        {csr_scountovf, "scountovf"},
+        {csr_seed, "seed"},
+        {csr_mseccfg, "mseccfg"},
+        {csr_tselect, "tselect"},
+        {csr_tdata1, "tdata1"},
+        {csr_tdata2, "tdata2"},
+        {csr_tdata3, "tdata3"},
+        {csr_tinfo, "tinfo"},
         {csr_vsstatus, "vsstatus"},
         {csr_vsie, "vsie"},
         {csr_vstvec, "vstvec"},
@@ -142,7 +157,7 @@ std::vector<CsrInfo> build_csrs() {
     for (u16 i = 0; i < 2; ++i) list.push_back({static_cast<u16>(csr_pmpcfg0 + 2 * i), pmpcfg[i]});
     // Numbered families; their names live as long as the process.
     static std::vector<std::string> names;
-    names.reserve(16 + 3 * 29);
+    names.reserve(16 + 3 * 29 + 3 * 4);
     const auto family = [&](const char* stem, u16 first_number, u16 first_index, u16 count) {
         for (u16 i = 0; i < count; ++i) {
             names.push_back(stem + std::to_string(first_index + i));
@@ -153,6 +168,9 @@ std::vector<CsrInfo> build_csrs() {
     family("mhpmevent", csr_mhpmevent3, 3, 29);
     family("mhpmcounter", csr_mhpmcounter3, 3, 29);
     family("hpmcounter", csr_hpmcounter3, 3, 29);
+    family("mstateen", csr_mstateen0, 0, 4);
+    family("sstateen", csr_sstateen0, 0, 4);
+    family("hstateen", csr_hstateen0, 0, 4);
     std::sort(list.begin(), list.end(),
               [](const CsrInfo& a, const CsrInfo& b) { return a.number < b.number; });
     return list;
@@ -182,19 +200,21 @@ void Hart::update_timer() {
     }
 }
 
-// CBIE = 2 is reserved: such a write leaves the field as it is.
+// CBIE = 2 is reserved: such a write leaves the field as it is. So is PMM = 1, which becomes 0.
 u64 Hart::write_envcfg(u64 old, u64 value, u64 writable) {
     if ((value & envcfg::cbie) == u64{2} << 4) value = (value & ~envcfg::cbie) | (old & envcfg::cbie);
+    if ((value & envcfg::pmm) == u64{1} << 32) value &= ~envcfg::pmm;
     return value & writable;
 }
 
-void Hart::update_float_state() {
-    u64 state = (mstatus_ & mstatus::fs) >> mstatus::fs_shift;
-    if (virtual_) {
-        const u64 guest = (h_.vsstatus & mstatus::fs) >> mstatus::fs_shift;
-        state = state == 0 || guest == 0 ? 0 : std::min(state, guest);
-    }
-    float_state_ = static_cast<u8>(state);
+void Hart::update_unit_states() {
+    const auto state = [this](u64 field, unsigned shift) {
+        const u64 own = (mstatus_ & field) >> shift;
+        const u64 guest = virtual_ ? (h_.vsstatus & field) >> shift : own;
+        return static_cast<u8>(std::min(own, guest));
+    };
+    float_state_ = state(mstatus::fs, mstatus::fs_shift);
+    vector_state_ = state(mstatus::vs, mstatus::vs_shift);
 }
 
 // "When V=1, modifying the floating-point state causes both fields to be set to Dirty."
@@ -202,6 +222,12 @@ void Hart::mark_float_dirty() {
     mstatus_ |= mstatus::fs | mstatus::sd;
     if (virtual_) h_.vsstatus |= mstatus::fs | mstatus::sd;
     float_state_ = 3;
+}
+
+void Hart::mark_vector_dirty() {
+    mstatus_ |= mstatus::vs | mstatus::sd;
+    if (virtual_) h_.vsstatus |= mstatus::vs | mstatus::sd;
+    vector_state_ = 3;
 }
 
 void Hart::update_float_mode() {
@@ -217,6 +243,7 @@ u64 Hart::misa() const {
              std::pair{'f', isa_.has(Extension::f)},
              std::pair{'d', isa_.has(Extension::d)},
              std::pair{'c', isa_.has(Extension::c)},
+             std::pair{'v', isa_.has(Extension::v)},
              std::pair{'h', has_h_},
              std::pair{'b', isa_.has(Extension::zba) && isa_.has(Extension::zbb) && isa_.has(Extension::zbs)},
          }) {
@@ -227,22 +254,38 @@ u64 Hart::misa() const {
 
 u64 Hart::mstatus_writable() const {
     return (mstatus_fields | (has_h_ ? mstatus::mpv | mstatus::gva : 0)) &
-           ~(isa_.has(Extension::f) ? 0 : mstatus::fs);
+           ~(isa_.has(Extension::f) ? 0 : mstatus::fs) & ~(vector_ ? 0 : mstatus::vs);
 }
 
 u64 Hart::senvcfg_writable() const {
     u64 writable = envcfg::fiom;
     if (isa_.has(Extension::zicbom)) writable |= envcfg::cbie | envcfg::cbcfe;
     if (isa_.has(Extension::zicboz)) writable |= envcfg::cbze;
+    if (isa_.has(Extension::ssnpm)) writable |= envcfg::pmm;
     return writable;
 }
 
+u64 Hart::interrupts() const {
+    return all_irqs | delegated_always_ | (isa_.has(Extension::sscofpmf) ? irq_bit(irq_lcofi) : 0);
+}
+
+u64 Hart::supervisor_interrupts() const {
+    return interrupts() & (supervisor_irqs | irq_bit(irq_lcofi));
+}
+
 u64 Hart::menvcfg_writable() const {
-    u64 writable = senvcfg_writable();
+    u64 writable = senvcfg_writable() & ~envcfg::pmm;
+    if (isa_.has(Extension::smnpm)) writable |= envcfg::pmm;
+    if (isa_.has(Extension::svpbmt)) writable |= envcfg::pbmte;
     if (isa_.has(Extension::svadu)) writable |= envcfg::adue;
     // The SBI of the monitor keeps its time in stimecmp, whether the guest may see that register or not.
     if (isa_.has(Extension::sstc) || environment_.serves_sbi()) writable |= envcfg::stce;
     return writable;
+}
+
+// PMM is there by Ssnpm, as it is in senvcfg.
+u64 Hart::henvcfg_writable() const {
+    return (menvcfg_writable() & ~envcfg::pmm) | (isa_.has(Extension::ssnpm) ? envcfg::pmm : 0);
 }
 
 void Hart::write_mstatus(u64 value, u64 mask) {
@@ -251,7 +294,7 @@ void Hart::write_mstatus(u64 value, u64 mask) {
     if ((next & mstatus::mpp) == u64{2} << mstatus::mpp_shift)
         next = (next & ~mstatus::mpp) | (mstatus_ & mstatus::mpp);
     next &= ~mstatus::sd;
-    if ((next & mstatus::fs) == mstatus::fs) next |= mstatus::sd;
+    if (mstatus::dirty(next)) next |= mstatus::sd;
     mstatus_ = next;
     select_translation();
 }
@@ -265,7 +308,6 @@ void Hart::require_legal(bool legal, const char* what) const {
 // What no guest could have brought about is not taken from a saved state: much of it is used as an index.
 void Hart::require_legal_state() const {
     const auto require = [this](bool legal, const char* what) { require_legal(legal, what); };
-    const u64 irqs = all_irqs | delegated_always_;
     const auto require_bits = [&](u64 value, u64 bits, const char* what) {
         require((value & ~bits) == 0, what);
     };
@@ -278,10 +320,10 @@ void Hart::require_legal_state() const {
     require_bits(frm_, 7, "frm");
     require_bits(mstatus_ ^ mstatus_fixed, mstatus_writable() | mstatus::sd, "mstatus");
     require((mstatus_ & mstatus::mpp) != u64{2} << mstatus::mpp_shift, "mstatus.MPP");
-    require(((mstatus_ & mstatus::sd) != 0) == ((mstatus_ & mstatus::fs) == mstatus::fs), "mstatus.SD");
-    require_bits(mip_.load(), irqs, "mip");
-    require_bits(mie_, irqs, "mie");
-    require_bits(mideleg_, supervisor_irqs, "mideleg");
+    require(((mstatus_ & mstatus::sd) != 0) == mstatus::dirty(mstatus_), "mstatus.SD");
+    require_bits(mip_.load(), interrupts(), "mip");
+    require_bits(mie_, interrupts(), "mie");
+    require_bits(mideleg_, supervisor_interrupts(), "mideleg");
     require_bits(medeleg_, delegable_exceptions | (has_h_ ? guest_exceptions : 0), "medeleg");
     require_bits(mtvec_ | stvec_, ~u64{2}, "trap vector");
     require_bits(mepc_ | sepc_, ~u64{1}, "mepc or sepc");
@@ -289,9 +331,12 @@ void Hart::require_legal_state() const {
     require_bits(menvcfg_, menvcfg_writable(), "menvcfg");
     require_bits(senvcfg_, senvcfg_writable(), "senvcfg");
     for (const u64 configuration : {menvcfg_, senvcfg_})
-        require((configuration & envcfg::cbie) != u64{2} << 4, "envcfg.CBIE");
+        require(
+            (configuration & envcfg::cbie) != u64{2} << 4 && (configuration & envcfg::pmm) != u64{1} << 32,
+            "envcfg");
     require_bits(mcounteren_ | scounteren_, 0xffff'ffff, "counter enable");
-    require_bits(mcountinhibit_, mcountinhibit_writable, "mcountinhibit");
+    require_bits(mcountinhibit_, fixed_counters | (isa_.has(Extension::sscofpmf) ? Performance::mask : 0),
+                 "mcountinhibit");
     for (const u8 cfg : pmpcfg_) {
         require_bits(cfg, pmpcfg_writable, "pmpcfg");
         require(pmp_permission_exists(cfg), "pmpcfg");
@@ -309,6 +354,14 @@ bool Hart::csr_accessible(u16 number, bool writes) const {
         case csr_frm:
         case csr_fcsr:
             return float_state_ != 0;
+        case csr_vstart:
+        case csr_vxsat:
+        case csr_vxrm:
+        case csr_vcsr:
+        case csr_vl:
+        case csr_vtype:
+        case csr_vlenb:
+            return vector_ && vector_state_ != 0;
         case csr_satp:
         case csr_hgatp:
             return !(privilege_ == Privilege::supervisor && (mstatus_ & mstatus::tvm) != 0);
@@ -320,10 +373,12 @@ bool Hart::csr_accessible(u16 number, bool writes) const {
             return (menvcfg_ & envcfg::stce) != 0 && bit(mcounteren_, 1);
         case csr_sireg:
         case csr_stopei:
-            return privilege_ == Privilege::machine || supervisor_file_accessible(number);
+            if (privilege_ != Privilege::machine && !supervisor_file_accessible(number)) return false;
+            break;
         default:
             break;
     }
+    if (!extension_csr_accessible(number, writes)) return false;
     if (number >= csr_cycle && number < csr_cycle + 32) {
         const unsigned counter = number - csr_cycle;
         if (!isa_.has(counter < 3 ? Extension::zicntr : Extension::zihpm)) return false;
@@ -349,6 +404,16 @@ bool Hart::csr_read(u16 number, u64& value) {
             return true;
         case csr_fcsr:
             value = static_cast<u64>(frm_) << 5 | fflags_;
+            return true;
+        case csr_vstart:
+        case csr_vxsat:
+        case csr_vxrm:
+        case csr_vcsr:
+        case csr_vl:
+        case csr_vtype:
+        case csr_vlenb:
+            if (!vector_) return false;
+            value = vector_->read_csr(number);
             return true;
         case csr_mcycle:
         case csr_cycle:
@@ -463,6 +528,7 @@ bool Hart::csr_read(u16 number, u64& value) {
         value = pmpaddr_[number - csr_pmpaddr0];
         return true;
     }
+    if (extension_csr_read(number, value)) return true;
     // Zihpm: the further counters are there and count nothing.
     const bool hpm = (number >= csr_mhpmcounter3 && number < csr_mhpmcounter3 + 29) ||
                      (number >= csr_hpmcounter3 && number < csr_hpmcounter3 + 29) ||
@@ -491,6 +557,14 @@ bool Hart::csr_write(u16 number, u64 value) {
             mark_float_dirty();
             update_float_mode();
             return true;
+        case csr_vstart:
+        case csr_vxsat:
+        case csr_vxrm:
+        case csr_vcsr:
+            if (!vector_) return false;
+            vector_->write_csr(number, value);
+            mark_vector_dirty();
+            return true;
 
         case csr_sstatus:
             write_mstatus(value, sstatus_writable & mstatus_writable());
@@ -507,6 +581,7 @@ bool Hart::csr_write(u16 number, u64 value) {
             return true;
         case csr_senvcfg:
             senvcfg_ = write_envcfg(senvcfg_, value, senvcfg_writable());
+            select_translation();
             return true;
         case csr_sscratch:
             sscratch_ = value;
@@ -521,7 +596,7 @@ bool Hart::csr_write(u16 number, u64 value) {
             stval_ = value;
             return true;
         case csr_sip: {
-            const u64 writable = irq_bit(irq_ssi) & mideleg_;
+            const u64 writable = (irq_bit(irq_ssi) | irq_bit(irq_lcofi)) & mideleg_;
             mip_.fetch_and(~writable | value);
             mip_.fetch_or(value & writable);
             if ((aia_.mvien & ~mideleg_ & irq_bit(irq_ssi)) != 0) write_mvip(value, irq_bit(irq_ssi));
@@ -549,11 +624,11 @@ bool Hart::csr_write(u16 number, u64 value) {
             medeleg_ = value & (delegable_exceptions | (has_h_ ? guest_exceptions : 0));
             return true;
         case csr_mideleg:
-            mideleg_ = value & supervisor_irqs;
+            mideleg_ = value & supervisor_interrupts();
             update_virtual_interrupts();
             return true;
         case csr_mie:
-            mie_ = value & (all_irqs | delegated_always_);
+            mie_ = value & interrupts();
             return true;
         case csr_mtvec:
             mtvec_ = value & ~u64{2};
@@ -565,7 +640,8 @@ bool Hart::csr_write(u16 number, u64 value) {
             const u64 old = menvcfg_;
             menvcfg_ = write_envcfg(menvcfg_, value, menvcfg_writable());
             if (((old ^ menvcfg_) & envcfg::stce) != 0) mip_.fetch_and(~irq_bit(irq_sti));
-            if (((old ^ menvcfg_) & envcfg::adue) != 0) flush_all();
+            if (((old ^ menvcfg_) & (envcfg::adue | envcfg::pbmte)) != 0) flush_all();
+            select_translation();
             update_timer();
             events_.fetch_or(ev_settle);
             return true;
@@ -579,9 +655,12 @@ bool Hart::csr_write(u16 number, u64 value) {
             csr_read(csr_minstret, instret);
             cycle += bit(mcountinhibit_, 0) ? 0 : own;
             instret += bit(mcountinhibit_, 2) ? 0 : own;
-            mcountinhibit_ = value & mcountinhibit_writable;
+            const bool programmable = isa_.has(Extension::sscofpmf);
+            if (programmable) accrue(ahead);
+            mcountinhibit_ = value & (fixed_counters | (programmable ? Performance::mask : 0));
             csr_write(csr_mcycle, cycle);
             csr_write(csr_minstret, instret);
+            if (programmable) update_performance();
             return true;
         }
         case csr_mcycle:
@@ -605,6 +684,7 @@ bool Hart::csr_write(u16 number, u64 value) {
         case csr_mip: {
             u64 writable = irq_bit(irq_ssi) | irq_bit(irq_sei);
             if ((menvcfg_ & envcfg::stce) == 0) writable |= irq_bit(irq_sti);
+            if (isa_.has(Extension::sscofpmf)) writable |= irq_bit(irq_lcofi);
             if ((aia_.mvien & irq_bit(irq_sei)) != 0) writable &= ~irq_bit(irq_sei);
             writable |= delegated_always_ & irq_bit(irq_vssi);
             mip_.fetch_and(~writable | value);
@@ -635,6 +715,7 @@ bool Hart::csr_write(u16 number, u64 value) {
         }
         return true;
     }
+    if (extension_csr_write(number, value)) return true;
     return (number >= csr_mhpmcounter3 && number < csr_mhpmcounter3 + 29) ||
            (number >= csr_mhpmevent3 && number < csr_mhpmevent3 + 29) || hypervisor_write(number, value) ||
            aia_write(number, value);

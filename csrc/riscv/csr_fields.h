@@ -51,6 +51,7 @@ enum Interrupt : u8 {
     irq_vsei = 10,
     irq_mei = 11,
     irq_sgei = 12,
+    irq_lcofi = 13,
 };
 constexpr u64 irq_bit(Interrupt which) {
     return u64{1} << which;
@@ -65,12 +66,17 @@ inline constexpr u64 sie = 1u << 1, mie = 1u << 3, spie = 1u << 5, ube = 1u << 6
                      mprv = 1u << 17, sum = 1u << 18, mxr = 1u << 19, tvm = 1u << 20, tw = 1u << 21,
                      tsr = 1u << 22, uxl = u64{3} << 32, sxl = u64{3} << 34, gva = u64{1} << 38,
                      mpv = u64{1} << 39, sd = u64{1} << 63;
-inline constexpr unsigned mpp_shift = 11, fs_shift = 13;
+inline constexpr unsigned vs_shift = 9, mpp_shift = 11, fs_shift = 13;
+// SD sums up: the state of one of the units is Dirty.
+constexpr bool dirty(u64 value) {
+    return (value & fs) == fs || (value & vs) == vs;
+}
 }  // namespace mstatus
 
 namespace hstatus {
 inline constexpr u64 gva = 1u << 6, spv = 1u << 7, spvp = 1u << 8, hu = 1u << 9, vgein = 63u << 12,
-                     vtvm = 1u << 20, vtw = 1u << 21, vtsr = 1u << 22, vsxl = u64{3} << 32;
+                     vtvm = 1u << 20, vtw = 1u << 21, vtsr = 1u << 22, vsxl = u64{3} << 32,
+                     hupmm = u64{3} << 48;
 inline constexpr unsigned vgein_shift = 12;
 }  // namespace hstatus
 
@@ -80,26 +86,51 @@ inline constexpr unsigned iid_shift = 16;
 }  // namespace hvictl
 
 namespace envcfg {
-inline constexpr u64 fiom = 1, cbie = 3u << 4, cbcfe = 1u << 6, cbze = 1u << 7, adue = u64{1} << 61,
-                     stce = u64{1} << 63;
-}  // namespace envcfg
+inline constexpr u64 fiom = 1, cbie = 3u << 4, cbcfe = 1u << 6, cbze = 1u << 7, pmm = u64{3} << 32,
+                     adue = u64{1} << 61, pbmte = u64{1} << 62, stce = u64{1} << 63;
+}
+
+namespace mseccfg {
+inline constexpr u64 useed = 1u << 8, sseed = 1u << 9;
+}
+
+// Of mstateen0; the last one of the other three, too.
+namespace stateen {
+inline constexpr u64 imsic = u64{1} << 58, aia = u64{1} << 59, csrind = u64{1} << 60, envcfg = u64{1} << 62,
+                     se = u64{1} << 63;
+}
+
+namespace mhpmevent {
+inline constexpr u64 vuinh = u64{1} << 58, vsinh = u64{1} << 59, uinh = u64{1} << 60, sinh = u64{1} << 61,
+                     minh = u64{1} << 62, of = u64{1} << 63;
+}  // namespace mhpmevent
 
 namespace pte {
-inline constexpr u64 v = 1, r = 2, w = 4, x = 8, u = 16, g = 32, a = 64, d = 128;
+inline constexpr u64 v = 1, r = 2, w = 4, x = 8, u = 16, g = 32, a = 64, d = 128, pbmt = u64{3} << 61,
+                     n = u64{1} << 63;
 }  // namespace pte
 
-// Priority numbers of the Advanced Interrupt Architecture go to 255 and beyond (an IMSIC's identities, to 2047);
-// these are what stands in for one.
+// Priority numbers of the Advanced Interrupt Architecture go to 255 and beyond (an IMSIC's identities, to
+// 2047); these are what stands in for one.
 namespace priority {
-inline constexpr u32 no_identity = 256;       // 5.4.1: an external interrupt that no controller signals
-inline constexpr u32 default_low = 0x1'0000;  // number 0 of an interrupt whose default is below the external one
-inline constexpr u32 none = ~u32{0};          // no interrupt at all
+inline constexpr u32 no_identity = 256;  // 5.4.1: an external interrupt that no controller signals
+inline constexpr u32 default_low =
+    0x1'0000;                         // number 0 of an interrupt whose default is below the external one
+inline constexpr u32 none = ~u32{0};  // no interrupt at all
 }  // namespace priority
 
 enum CsrNumber : u16 {
     csr_fflags = 0x001,
     csr_frm = 0x002,
     csr_fcsr = 0x003,
+    // V 1.0, chapter 3
+    csr_vstart = 0x008,
+    csr_vxsat = 0x009,
+    csr_vxrm = 0x00a,
+    csr_vcsr = 0x00f,
+    csr_vl = 0xc20,
+    csr_vtype = 0xc21,
+    csr_vlenb = 0xc22,
     csr_cycle = 0xc00,
     csr_time = 0xc01,
     csr_instret = 0xc02,
@@ -187,6 +218,21 @@ enum CsrNumber : u16 {
     csr_mcycle = 0xb00,
     csr_minstret = 0xb02,
     csr_mhpmcounter3 = 0xb03,
+    // Sscofpmf
+    csr_scountovf = 0xda0,
+    // Zkr
+    csr_seed = 0x015,
+    csr_mseccfg = 0x747,
+    // Smstateen
+    csr_sstateen0 = 0x10c,
+    csr_mstateen0 = 0x30c,
+    csr_hstateen0 = 0x60c,
+    // Sdtrig
+    csr_tselect = 0x7a0,
+    csr_tdata1 = 0x7a1,
+    csr_tdata2 = 0x7a2,
+    csr_tdata3 = 0x7a3,
+    csr_tinfo = 0x7a4,
 };
 
 }  // namespace wirt::riscv

@@ -1,6 +1,6 @@
 // From guest code to pre-decoded blocks.
 //
-// Untrusted input: the code. Decoding reads each halfword once; a block is bounded by BlockCache::span.
+// Untrusted input: the code. Decoding reads each part of it once; a block is bounded by BlockCache::span.
 #include <algorithm>
 
 #include "base/bits.h"
@@ -32,6 +32,10 @@ bool csr_stays_in_block(u16 number, bool writes) {
         case csr_mscratch:
         case csr_sepc:
         case csr_mepc:
+        case csr_vstart:
+        case csr_vxsat:
+        case csr_vxrm:
+        case csr_vcsr:
             return true;
         default:
             return false;
@@ -40,6 +44,10 @@ bool csr_stays_in_block(u16 number, bool writes) {
 
 u16 load_half(const u8* from) {
     return __atomic_load_n(reinterpret_cast<const u16*>(from), __ATOMIC_RELAXED);
+}
+
+u32 load_word(const u8* from) {
+    return __atomic_load_n(reinterpret_cast<const u32*>(from), __ATOMIC_RELAXED);
 }
 
 struct Decoded {
@@ -97,6 +105,7 @@ Decoded decode(u32 raw, unsigned length, u8 offset, const IsaConfig& isa, const 
         case Format::FL:
         case Format::FFF:
         case Format::FX:
+        case Format::FLI:
             out.insn.rd = rd;
             break;
         case Format::FFFF_RM:
@@ -109,6 +118,14 @@ Decoded decode(u32 raw, unsigned length, u8 offset, const IsaConfig& isa, const 
             out.insn.imm = static_cast<i32>(bits(full, 27, 5) | bits(full, 12, 3) << 8);
             break;
         default:
+            // The interpreter's handler finds the function by the index of the instruction among those of
+            // vectors.
+            if (is_vector(entry.format)) {
+                const unsigned index = static_cast<u16>(op) - first_vector_opcode;
+                out.insn.rs1 = static_cast<u8>(index);
+                out.insn.rs2 = static_cast<u8>(index >> 8);
+                out.insn.imm = static_cast<i32>(full);
+            }
             break;
     }
     return out;
@@ -133,7 +150,11 @@ std::optional<u64> Hart::fetch_page(u64 pc) {
 Block* Hart::lookup(u64 pc) {
     ++stats_.block_lookups;
     const auto page = fetch_page(pc);
-    if (!page) return nullptr;
+    if (!page) {
+        // A trigger is more urgent than the fault (table "Synchronous exception priority").
+        if (triggers_.fetch_armed) trigger_fires(Access::fetch, pc, 1);
+        return nullptr;
+    }
     const u64 physical = ram_.base() + *page * page_size + (pc & page_mask);
     if (Block* block = blocks_.find(physical)) return block;
 
@@ -168,15 +189,25 @@ Block* Hart::build(u64 pc, u64 physical, unsigned max_instructions) {
     const u64 room = std::min(page_left, BlockCache::span - (physical & (BlockCache::span - 1)));
     // Read before the code is: what is written meanwhile makes the block stale, not wrong.
     const u32 generation = ram_.code_generation((physical - ram_.base()) >> page_shift);
+    // It is RAM, and null all the same where the page was to come from another host and never will: the
+    // machine is being closed.
     const u8* host = ram_.host(physical, page_left);
+    if (host == nullptr) {
+        raise(exc_fetch_access, pc);
+        return nullptr;
+    }
     bool ended = false;
     bool cacheable = true;
     Insn* float_check = nullptr;
 
     while (!ended && at < room && count < max_instructions) {
-        u32 raw = load_half(host + at);
+        // Ziccif: an instruction that is aligned is read as one.
+        const bool aligned = ((physical + at) & 3) == 0;
+        u32 raw = aligned ? load_word(host + at) : load_half(host + at);
         unsigned length = 2;
-        if (!is_compressed(raw)) {
+        if (is_compressed(raw)) {
+            raw &= 0xffff;
+        } else {
             length = 4;
             if (at + 4 > page_left) {
                 // The other half is on the next page, which is translated on its own and may be anywhere:
@@ -185,13 +216,19 @@ Block* Hart::build(u64 pc, u64 physical, unsigned max_instructions) {
                 cacheable = false;
                 const auto next_page = fetch_page(pc + at + 2);
                 if (!next_page) return nullptr;
-                raw |= static_cast<u32>(load_half(ram_.host(ram_.base() + *next_page * page_size, 2))) << 16;
-            } else {
+                const u8* rest = ram_.host(ram_.base() + *next_page * page_size, 2);
+                if (rest == nullptr) {
+                    raise(exc_fetch_access, pc + at + 2);
+                    return nullptr;
+                }
+                raw |= static_cast<u32>(load_half(rest)) << 16;
+            } else if (!aligned) {
                 raw |= static_cast<u32>(load_half(host + at + 2)) << 16;
             }
         }
         const u8 offset = static_cast<u8>(at / 2);
-        if (breakpoint_near(pc + at)) slots[used++] = {handlers_[op_breakpoint], 0, 0, 0, 0, offset};
+        if (breakpoint_near(pc + at) || (triggers_.fetch_armed && trigger_near(pc + at)))
+            slots[used++] = {handlers_[op_breakpoint], 0, 0, 0, 0, offset};
         const Decoded decoded = decode(raw, length, offset, isa_, handlers_);
         if (decoded.uses_float && float_check == nullptr) {
             float_check = &slots[used];
@@ -226,7 +263,11 @@ Block* Hart::build(u64 pc, u64 physical, unsigned max_instructions) {
 
 Block* Hart::build_scratch(u64 pc, unsigned max_instructions) {
     const auto page = fetch_page(pc);
-    if (!page) return nullptr;
+    if (!page) {
+        // A trigger is more urgent than the fault (table "Synchronous exception priority").
+        if (triggers_.fetch_armed) trigger_fires(Access::fetch, pc, 1);
+        return nullptr;
+    }
     return build(pc, ram_.base() + *page * page_size + (pc & page_mask), max_instructions);
 }
 

@@ -6,6 +6,7 @@
 
 #include "base/bits.h"
 #include "riscv/softfloat.h"
+#include "riscv/vector/unit.h"
 
 namespace wirt::riscv {
 
@@ -18,6 +19,7 @@ Hart::Hart(unsigned id, memory::AddressSpace& bus, HartEnvironment& environment,
       environment_(environment) {
     if (has_h_) delegated_always_ = vs_irqs;
     interpret(0, &handlers_);
+    if (isa_.has(Extension::v)) vector_ = std::make_unique<vector::Unit>(isa_);
     spaces_[0].valid = true;
     scratch_ = std::make_unique<u8[]>(sizeof(Block) + (BlockCache::max_slots + 1) * sizeof(Insn));
     reset(ram_.base(), Privilege::machine);
@@ -39,7 +41,12 @@ void Hart::reset(u64 pc, Privilege privilege) {
     mip_.store(0);
     mtvec_ = mepc_ = mcause_ = mtval_ = mscratch_ = 0;
     stvec_ = sepc_ = scause_ = stval_ = sscratch_ = 0;
-    satp_ = menvcfg_ = senvcfg_ = mcounteren_ = scounteren_ = mcountinhibit_ = 0;
+    satp_ = menvcfg_ = senvcfg_ = mseccfg_ = mcounteren_ = scounteren_ = mcountinhibit_ = 0;
+    std::fill(std::begin(mstateen_), std::end(mstateen_), 0);
+    std::fill(std::begin(hstateen_), std::end(hstateen_), 0);
+    performance_ = {};
+    triggers_ = {};
+    if (isa_.has(Extension::sdtrig)) update_triggers();
     stimecmp_ = ~u64{0};
     aia_ = {};
     h_ = {};
@@ -47,9 +54,14 @@ void Hart::reset(u64 pc, Privilege privilege) {
     std::fill(std::begin(pmpcfg_), std::end(pmpcfg_), 0);
     std::fill(std::begin(pmpaddr_), std::end(pmpaddr_), 0);
     reservation_ = ~u64{0};
+    if (vector_) vector_->reset();
     at_block_ = nullptr;
     flush_all();
     select_translation();
+}
+
+std::span<u8> Hart::v(unsigned index) {
+    return vector_ ? vector_->bytes(index) : std::span<u8>();
 }
 
 void Hart::set_privilege(Privilege privilege) {
@@ -96,6 +108,7 @@ Hart::Next Hart::settle(u64 until, RunResult& result) {
         }
         if ((events & ev_code_write) != 0) drop_stale_code();
         if ((events & ev_stores) != 0) drop_all_store_entries();
+        if ((events & ev_triggers) != 0) drop_decoded_code();
         if ((events & ev_exit) != 0) {
             result = RunResult::exit;
             return Next::stop;
@@ -105,13 +118,16 @@ Hart::Next Hart::settle(u64 until, RunResult& result) {
             return Next::stop;
         }
         update_timer();
+        const u64 overflow = performance_.active ? until_overflow() : ~u64{0};
         take_interrupt();
 
         const bool timer_on = (menvcfg_ & envcfg::stce) != 0 && (mip_.load() & (u64{1} << irq_sti)) == 0;
         u64 deadline = timer_on ? stimecmp_ : ~u64{0};
         if (has_h_) deadline = std::min(deadline, guest_timer_deadline());
         const u64 slice = environment_.cycles_until(*this, deadline);
-        limit_.store(std::min(until, cycles_ + std::max<u64>(slice, 1)), std::memory_order_seq_cst);
+        u64 limit = std::min(until, cycles_ + std::max<u64>(slice, 1));
+        if (overflow < limit - cycles_) limit = cycles_ + overflow;
+        limit_.store(limit, std::memory_order_seq_cst);
         // An event that came in between had its zero overwritten.
         if (events_.load(std::memory_order_seq_cst) == 0) return Next::resume;
     }
@@ -221,7 +237,11 @@ void Hart::note_host_pages_moved() {
 void Hart::set_breakpoints(std::vector<u64> virtual_addresses) {
     breakpoints_ = std::move(virtual_addresses);
     std::sort(breakpoints_.begin(), breakpoints_.end());
-    // Blocks carry the checks: all are decoded anew.
+    // Blocks carry the checks.
+    drop_decoded_code();
+}
+
+void Hart::drop_decoded_code() {
     blocks_.clear();
     ++code_version_;
     flush_jump_caches();
@@ -241,9 +261,7 @@ bool Hart::breakpoint_near(u64 address) const {
 
 void Hart::forget_caches() {
     flush_all();
-    blocks_.clear();
-    ++code_version_;
-    flush_jump_caches();
+    drop_decoded_code();
 }
 
 void Hart::visit_state(StateVisitor& v) {
@@ -313,6 +331,8 @@ void Hart::visit_registers(StateVisitor& v) {
     v.field("pmpcfg", pmpcfg_);
     v.field("pmpaddr", pmpaddr_);
     if (machine_file_ != nullptr) visit_aia_state(v);
+    if (vector_) vector_->visit_state(v, "hart" + std::to_string(id_) + ".vector");
+    visit_extension_state(v);
 }
 
 }  // namespace wirt::riscv

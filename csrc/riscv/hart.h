@@ -2,8 +2,8 @@
 //
 // Implements RV64 with the extensions of extensions.def, of which each hart has those of its IsaConfig;
 // Sv39/48/57, M, S and U mode, 16 PMP entries (Unprivileged ISA 20240411, Privileged Architecture 1.13);
-// Smaia and Ssaia where it has an IMSIC (Advanced Interrupt Architecture 1.0); with the hypervisor extension VS
-// and VU mode.
+// Smaia and Ssaia where it has an IMSIC (Advanced Interrupt Architecture 1.0); with the hypervisor extension
+// VS and VU mode.
 //
 // A hart knows the physical address space and its environment, and no device. One host thread runs it at a
 // time. Others may call the members under "any thread".
@@ -20,6 +20,7 @@
 #include <atomic>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -30,9 +31,17 @@
 #include "riscv/csr_fields.h"
 #include "riscv/hypervisor.h"
 #include "riscv/isa_config.h"
+#include "riscv/page_attributes.h"
+#include "riscv/performance.h"
 #include "riscv/tlb.h"
+#include "riscv/triggers.h"
 
 namespace wirt::riscv {
+
+namespace vector {
+class Unit;
+struct Op;
+}  // namespace vector
 
 class Hart;
 struct WalkEntry;
@@ -55,6 +64,10 @@ class HartEnvironment {
     virtual void relax(const Hart& hart) = 0;
     // Called (any thread) when an event arrives for a hart that may be parked.
     virtual void wake(const Hart& hart) = 0;
+    // Sixteen bits of the machine's entropy, for the `seed` CSR.
+    virtual u16 draw_entropy() = 0;
+    // Whether what the guest sees may depend on nothing that the host decides.
+    virtual bool deterministic() const = 0;
 };
 
 enum class RunResult : u8 {
@@ -130,6 +143,8 @@ class Hart {
     }
     u64 f(unsigned index) const { return f_[index]; }
     void set_f(unsigned index, u64 value) { f_[index] = value; }
+    // VLEN / 8 bytes; none without V.
+    std::span<u8> v(unsigned index);
     Privilege privilege() const { return privilege_; }
     // V: the mode is VS or VU.
     bool virtualized() const { return virtual_; }
@@ -157,6 +172,8 @@ class Hart {
     void suspend() { suspended_ = true; }
     bool has_events() const { return events_.load(std::memory_order_seq_cst) != 0; }
     void set_breakpoints(std::vector<u64> virtual_addresses);
+    // Whether mhpmevent may hold this selector.
+    bool counts_event(u64 selector) const;
     void visit_state(StateVisitor& v);
     // What a hart that was just loaded has not: translations and decoded code. Every hart, and then
     // GuestRam::forget_code(), or none.
@@ -178,6 +195,8 @@ class Hart {
     std::size_t block_cache_bytes() const { return blocks_.bytes(); }
 
   private:
+    friend struct vector::Op;  // a vector instruction
+
     enum Event : u32 {
         ev_interrupt = 1,
         ev_exit = 2,
@@ -186,10 +205,12 @@ class Hart {
         ev_code_write = 16,
         ev_settle = 32,
         ev_host_pages = 64,
-        ev_stores = 128
+        ev_stores = 128,
+        ev_triggers = 256
     };
     enum class CsrOp : u8 { write, set, clear };
     enum class CacheOp : u8 { inval, clean, flush, zero };
+    enum class AtomicUse : u8 { load, store, modify };
     // What a slow operation wants the interpreter to do next.
     enum class Next : u8 { resume /* look up pc_ */, settle /* look at interrupts first */, trap, stop };
 
@@ -219,6 +240,7 @@ class Hart {
     bool breakpoint_at(u64 address) const;
     bool breakpoint_near(u64 address) const;  // one has this page offset
     void standing_after_throw();
+    void drop_decoded_code();
 
     // decode.cpp
     Block* lookup(u64 pc);  // null: fault_ says why
@@ -262,7 +284,17 @@ class Hart {
     bool store_any(u64 address, unsigned size, u64 value);
     bool load_misaligned(u64 address, unsigned size, u64& value);
     bool store_misaligned(u64 address, unsigned size, u64 value);
-    u8* atomic_host(u64 address, unsigned size, bool store);  // null: fault_ says why
+    u8* atomic_host(u64 address, unsigned size, AtomicUse use);  // null: fault_ says why
+    // Ssnpm and Smnpm: the address that a pointer of the data context stands for.
+    u64 unmasked(u64 pointer) const { return pointer_bits_ == 0 ? pointer : masked_address(pointer); }
+    u64 masked_address(u64 pointer) const;
+    PageAttributes page_attributes(u64 configuration) const {
+        return {isa_.has(Extension::svnapot), (configuration & envcfg::pbmte) != 0};
+    }
+    unsigned pointer_mask_length(Mode mode) const;
+    bool remembered(Access access, const Translation& translation, u64 address) const {
+        return translation.cacheable && !(triggers_.data_armed && trigger_page(access, address));
+    }
     bool cache_block(CacheOp op, u64 address);
 
     // two_stage.cpp
@@ -288,16 +320,50 @@ class Hart {
     u64 misa() const;
     u64 mstatus_writable() const;
     u64 menvcfg_writable() const;
+    u64 henvcfg_writable() const;
+    u64 mstateen_writable(unsigned index) const;
+    u64 interrupts() const;             // bits of mie and mip that there are
+    u64 supervisor_interrupts() const;  // those that may be delegated
     u64 senvcfg_writable() const;
     void write_mstatus(u64 value, u64 mask);
     u64 mip();
     void update_float_mode();
-    void update_float_state();
+    void update_unit_states();
     void mark_float_dirty();
+    void mark_vector_dirty();
     static u64 write_envcfg(u64 old, u64 value, u64 writable);
     void require_legal(bool legal, const char* what) const;
     void require_legal_state() const;
 
+    // csr_extensions.cpp
+    bool extension_csr_accessible(u16 number, bool writes) const;
+    bool withheld_from_guest(u16 number) const;
+    bool extension_csr_read(u16 number, u64& value);
+    bool extension_csr_write(u16 number, u64 value);
+    void visit_extension_state(StateVisitor& v);
+
+    // performance.cpp
+    u64 event_flags() const;
+    u64 event_total(u64 event, u64 ahead) const;
+    bool counter_runs(unsigned counter) const;
+    void accrue(u64 ahead);
+    void update_performance();
+    void performance_mode_changed();
+    u64 until_overflow();
+    bool performance_read(u16 number, u64& value, u64 ahead);
+    bool performance_write(u16 number, u64 value, u64 ahead);
+
+    // triggers.cpp
+    bool trigger_read(u16 number, u64& value) const;
+    bool trigger_write(u16 number, u64 value);
+    u64 legal_tdata1(u64 value) const;
+    bool trigger_fires(Access access, u64 address, unsigned size);  // fault_ is then its exception
+    bool trigger_page(Access access, u64 address) const;  // the page of data may hold such an address
+    bool trigger_near(u64 pc) const;                      // code at this offset in a page may
+    void update_triggers();
+
+    // vector/configuration.cpp
+    bool execute_vector(const Insn& insn);
     // hypervisor.cpp
     u64 effective_henvcfg() const;
     bool hypervisor_read(u16 number, u64& value);
@@ -374,7 +440,8 @@ class Hart {
     u8 fflags_ = 0;
     u8 frm_ = 0;
     bool float_fast_ = false;  // rounding to nearest and inexact already sticky: host arithmetic will do
-    u8 float_state_ = 0;       // mstatus.FS, in a guest the lesser of it and vsstatus.FS: 0 Off, 1, 3 Dirty
+    // mstatus.FS and VS, in a guest the lesser of them and those of vsstatus: 0 Off, 1, 2, 3 Dirty
+    u8 float_state_ = 0, vector_state_ = 0;
     Privilege privilege_ = Privilege::machine;
     bool virtual_ = false;  // V
     u64 mstatus_ = 0;
@@ -388,6 +455,8 @@ class Hart {
     u64 reservation_ = ~u64{0};  // physical address
     u64 reservation_value_ = 0;
     u64 exceptions_ = 0;
+
+    std::unique_ptr<vector::Unit> vector_;  // null without V
 
     // interrupts
     std::atomic<u64> mip_{0};  // software-writable bits, and the lines
@@ -419,9 +488,14 @@ class Hart {
     // traps and the rest of the privileged registers
     u64 mtvec_ = 0, mepc_ = 0, mcause_ = 0, mtval_ = 0, mscratch_ = 0;
     u64 stvec_ = 0, sepc_ = 0, scause_ = 0, stval_ = 0, sscratch_ = 0;
-    u64 satp_ = 0, stimecmp_ = ~u64{0}, menvcfg_ = 0, senvcfg_ = 0;
+    u64 satp_ = 0, stimecmp_ = ~u64{0}, menvcfg_ = 0, senvcfg_ = 0, mseccfg_ = 0;
+    u64 mstateen_[4] = {}, hstateen_[4] = {};
     u64 mcounteren_ = 0, scounteren_ = 0, mcountinhibit_ = 0;
     u64 cycle_offset_ = 0, instret_offset_ = 0;
+    Performance performance_;
+    Triggers triggers_;
+    unsigned pointer_bits_ = 0;  // PMLEN of the data context
+    bool pointer_signed_ = false;
     u8 pmpcfg_[16] = {};
     u64 pmpaddr_[16] = {};
 

@@ -1,9 +1,10 @@
 // The hypervisor extension 1.0 (Privileged Architecture, "H" chapter): its CSRs, which access to a CSR is a
-// virtual-instruction exception, the interrupts of VS-level, traps into VS-mode, and what the trap instruction
-// registers say. With an IMSIC the VS-level half of the Advanced Interrupt Architecture 1.0 (2.3 and chapter 6).
+// virtual-instruction exception, the interrupts of VS-level, traps into VS-mode, and what the trap
+// instruction registers say. With an IMSIC the VS-level half of the Advanced Interrupt Architecture 1.0 (2.3
+// and chapter 6).
 //
-// A CSR that VS-mode sees in the place of another has the number of that other plus 0x100. hvien has no bits, and
-// hviprio1 those of the software and the timer interrupt. VMIDs have 14 bits.
+// A CSR that VS-mode sees in the place of another has the number of that other plus 0x100. hvien has no bits,
+// and hviprio1 those of the software and the timer interrupt. VMIDs have 14 bits.
 //
 // Untrusted input: every value written. Fields are WARL: what is not supported is not stored.
 #include <algorithm>
@@ -16,18 +17,17 @@ namespace wirt::riscv {
 
 namespace {
 
-constexpr u64 hstatus_writable = hstatus::gva | hstatus::spv | hstatus::spvp | hstatus::hu | hstatus::vtvm |
-                                 hstatus::vtw | hstatus::vtsr;
+constexpr u64 hstatus_writable =
+    hstatus::gva | hstatus::spv | hstatus::spvp | hstatus::hu | hstatus::vtvm | hstatus::vtw | hstatus::vtsr;
 // Table "Bits of hedeleg that must be writable or must be read-only zero".
 constexpr u64 hedeleg_writable = 0xc'b1ff;
 // Read-only zero where menvcfg has a zero.
-constexpr u64 henvcfg_permitted = envcfg::adue | envcfg::stce;
+constexpr u64 henvcfg_permitted = envcfg::adue | envcfg::pbmte | envcfg::stce;
 constexpr u64 hgatp_writable = u64{0x3fff} << 44 | (((u64{1} << 44) - 1) & ~u64{3});
 constexpr u64 mode_field = u64{15} << 60;
-constexpr u64 vsstatus_fields = mstatus::sie | mstatus::spie | mstatus::spp | mstatus::fs | mstatus::sum |
-                                mstatus::mxr;
-constexpr u64 hvictl_writable =
-    hvictl::vti | hvictl::iid | hvictl::dpr | hvictl::ipriom | hvictl::iprio;
+constexpr u64 vsstatus_fields =
+    mstatus::sie | mstatus::spie | mstatus::spp | mstatus::fs | mstatus::vs | mstatus::sum | mstatus::mxr;
+constexpr u64 hvictl_writable = hvictl::vti | hvictl::iid | hvictl::dpr | hvictl::ipriom | hvictl::iprio;
 constexpr u64 hviprio1_writable = u64{0xff} << 8 | u64{0xff} << 24;
 constexpr u64 vsiselect_mask = 0x1ff;
 
@@ -193,7 +193,9 @@ bool Hart::hypervisor_write(u16 number, u64 value) {
         case csr_hstatus: {
             // VGEIN is WLRL: a number that no guest interrupt file has leaves it as it is.
             const u64 vgein = (value & hstatus::vgein) >> hstatus::vgein_shift;
-            const u64 mask = hstatus_writable | (vgein <= guest_files_.size() ? hstatus::vgein : 0);
+            u64 mask = hstatus_writable | (vgein <= guest_files_.size() ? hstatus::vgein : 0);
+            if (isa_.has(Extension::ssnpm)) mask |= hstatus::hupmm;
+            if ((value & hstatus::hupmm) == u64{1} << 48) value &= ~hstatus::hupmm;
             h_.hstatus = (h_.hstatus & ~mask) | (value & mask);
             refresh_guest_interrupts();
             return true;
@@ -222,10 +224,11 @@ bool Hart::hypervisor_write(u16 number, u64 value) {
         case csr_hgeip:
             return true;
         case csr_henvcfg: {
-            const u64 writable = menvcfg_writable() & ~(henvcfg_permitted & ~menvcfg_);
+            const u64 writable = henvcfg_writable() & ~(henvcfg_permitted & ~menvcfg_);
             const u64 old = h_.henvcfg;
             h_.henvcfg = (old & ~writable) | write_envcfg(old, value, writable);
-            if (((old ^ h_.henvcfg) & envcfg::adue) != 0) flush_all();
+            if (((old ^ h_.henvcfg) & (envcfg::adue | envcfg::pbmte)) != 0) flush_all();
+            select_translation();
             return settle_later();
         }
         case csr_hcounteren:
@@ -322,7 +325,7 @@ void Hart::write_vssip(u64 value) {
 void Hart::write_vsstatus(u64 value) {
     const u64 writable = vsstatus_fields & mstatus_writable();
     u64 next = (h_.vsstatus & ~writable & ~mstatus::sd) | (value & writable);
-    if ((next & mstatus::fs) == mstatus::fs) next |= mstatus::sd;
+    if (mstatus::dirty(next)) next |= mstatus::sd;
     h_.vsstatus = next;
     select_translation();
 }
@@ -335,11 +338,17 @@ InterruptFile* Hart::guest_file() const {
 
 // ---------------------------------------------------------------- accesses from VS- and VU-mode
 
-// "Virtual-instruction exceptions": an access that HS-mode would be allowed, assuming TVM = 0. What does not exist,
-// or M-mode itself withholds, is an illegal instruction as anywhere.
+// "Virtual-instruction exceptions": an access that HS-mode would be allowed, assuming TVM = 0. What does not
+// exist, or M-mode itself withholds, is an illegal instruction as anywhere.
 Hart::Verdict Hart::judge_guest_access(u16 number, bool writes) {
     const bool counter = number >= csr_cycle && number < csr_cycle + 32;
     const bool user = privilege_ == Privilege::user;
+    if (number == csr_seed) {
+        // A guest never has it: its hypervisor may answer for it where S-mode could (chapter "Entropy
+        // Source").
+        const bool open = isa_.has(Extension::zkr) && writes && (mseccfg_ & mseccfg::sseed) != 0;
+        return open ? Verdict::virtual_instruction : Verdict::illegal;
+    }
     u64 ignored;
     const bool exists = reaches_interrupt_file(number) ? machine_file_ != nullptr : csr_read(number, ignored);
     if (!exists || (writes && (number >> 10) == 3)) return Verdict::illegal;
@@ -347,6 +356,18 @@ Hart::Verdict Hart::judge_guest_access(u16 number, bool writes) {
     if (level == 3) return Verdict::illegal;
     if (number >= csr_fflags && number <= csr_fcsr) {
         return float_state_ != 0 ? Verdict::allowed : Verdict::illegal;
+    }
+    switch (number) {
+        case csr_vstart:
+        case csr_vxsat:
+        case csr_vxrm:
+        case csr_vcsr:
+        case csr_vl:
+        case csr_vtype:
+        case csr_vlenb:
+            return vector_state_ != 0 ? Verdict::allowed : Verdict::illegal;
+        default:
+            break;
     }
     if (counter) {
         const unsigned index = number - csr_cycle;
@@ -359,6 +380,8 @@ Hart::Verdict Hart::judge_guest_access(u16 number, bool writes) {
     const bool timed = isa_.has(Extension::sstc) && (menvcfg_ & envcfg::stce) != 0 && bit(mcounteren_, 1);
     if (timer && !timed) return Verdict::illegal;
     if (level == 2 || (level == 1 && user)) return Verdict::virtual_instruction;
+    if (!extension_csr_accessible(number, writes)) return Verdict::illegal;
+    if (withheld_from_guest(number)) return Verdict::virtual_instruction;
     const bool injected = (h_.hvictl & hvictl::vti) != 0;
     bool refused = false;
     switch (number) {
@@ -366,7 +389,8 @@ Hart::Verdict Hart::judge_guest_access(u16 number, bool writes) {
             refused = (h_.hstatus & hstatus::vtvm) != 0;
             break;
         case csr_stimecmp:
-            refused = !bit(h_.hcounteren, 1) || (effective_henvcfg() & envcfg::stce) == 0 || (injected && writes);
+            refused =
+                !bit(h_.hcounteren, 1) || (effective_henvcfg() & envcfg::stce) == 0 || (injected && writes);
             break;
         case csr_sip:
         case csr_sie:
@@ -422,8 +446,8 @@ void Hart::refresh_guest_interrupts() {
 }
 
 void Hart::update_guest_timer() {
-    const bool due = (effective_henvcfg() & envcfg::stce) != 0 &&
-                     environment_.time(*this) + h_.htimedelta >= h_.vstimecmp;
+    const bool due =
+        (effective_henvcfg() & envcfg::stce) != 0 && environment_.time(*this) + h_.htimedelta >= h_.vstimecmp;
     if (due == h_.timer_due) return;
     h_.timer_due = due;
     refresh_guest_interrupts();
@@ -534,8 +558,8 @@ bool Hart::faulted_in_guest() const {
     }
 }
 
-// "Transformed Instruction or Pseudoinstruction": of an access that faulted; zero for what has no such form, and
-// outside of guests, where nobody needs it.
+// "Transformed Instruction or Pseudoinstruction": of an access that faulted; zero for what has no such form,
+// and outside of guests, where nobody needs it.
 u64 Hart::trap_instruction() {
     if (fault_.instruction != 0) return fault_.instruction;
     const bool fetch = fault_.cause == exc_fetch_misaligned || fault_.cause == exc_fetch_access ||
@@ -612,22 +636,28 @@ void Hart::visit_hypervisor_state(StateVisitor& v) {
 }
 
 void Hart::require_legal_hypervisor_state() const {
-    const auto require_bits = [this](u64 value, u64 bits, const char* what) { require_legal((value & ~bits) == 0, what); };
+    const auto require_bits = [this](u64 value, u64 bits, const char* what) {
+        require_legal((value & ~bits) == 0, what);
+    };
     require_legal(!virtual_ || privilege_ != Privilege::machine, "virtualization mode");
-    require_bits(h_.hstatus ^ u64{2} << 32, hstatus_writable | hstatus::vgein, "hstatus");
-    require_legal((h_.hstatus & hstatus::vgein) >> hstatus::vgein_shift <= guest_files_.size(), "hstatus.VGEIN");
+    require_bits(h_.hstatus ^ u64{2} << 32,
+                 hstatus_writable | hstatus::vgein | (isa_.has(Extension::ssnpm) ? hstatus::hupmm : 0),
+                 "hstatus");
+    require_legal((h_.hstatus & hstatus::vgein) >> hstatus::vgein_shift <= guest_files_.size(),
+                  "hstatus.VGEIN");
     require_bits(h_.hedeleg, hedeleg_writable, "hedeleg");
     require_bits(h_.hideleg, vs_irqs, "hideleg");
     require_bits(h_.hvip, irq_bit(irq_vsti) | irq_bit(irq_vsei), "hvip");
     const u64 files = ((u64{1} << guest_files_.size()) - 1) << 1;
     require_bits(h_.hgeie | guest_lines_.load(), files, "hgeie or hgeip");
-    require_bits(h_.henvcfg, menvcfg_writable(), "henvcfg");
+    require_bits(h_.henvcfg, henvcfg_writable(), "henvcfg");
     require_legal((h_.henvcfg & envcfg::cbie) != u64{2} << 4, "henvcfg.CBIE");
     require_bits(h_.hcounteren, 0xffff'ffff, "hcounteren");
     require_bits(h_.hgatp, hgatp_writable | mode_field, "hgatp");
     require_legal(atp_mode_exists(h_.hgatp) && atp_mode_exists(h_.vsatp), "hgatp.MODE or vsatp.MODE");
-    require_bits(h_.vsstatus ^ u64{2} << 32, (vsstatus_fields & mstatus_writable()) | mstatus::sd, "vsstatus");
-    require_legal(((h_.vsstatus & mstatus::sd) != 0) == ((h_.vsstatus & mstatus::fs) == mstatus::fs), "vsstatus.SD");
+    require_bits(h_.vsstatus ^ u64{2} << 32, (vsstatus_fields & mstatus_writable()) | mstatus::sd,
+                 "vsstatus");
+    require_legal(((h_.vsstatus & mstatus::sd) != 0) == mstatus::dirty(h_.vsstatus), "vsstatus.SD");
     require_bits(h_.vstvec, ~u64{2}, "vstvec");
     require_bits(h_.vsepc, ~u64{1}, "vsepc");
     require_bits(h_.vsiselect, vsiselect_mask, "vsiselect");

@@ -20,9 +20,12 @@
 #include <bit>
 #include <limits>
 
+#include "base/atomic128.h"
 #include "base/bits.h"
+#include "riscv/crypto.h"
 #include "riscv/hart.h"
 #include "riscv/softfloat.h"
+#include "riscv/zfa.h"
 
 namespace wirt::riscv {
 
@@ -56,6 +59,10 @@ u64 or_combine(u64 value) {
 // A single-precision value that is not NaN-boxed reads as the canonical NaN (chapter 20, "NaN Boxing").
 u32 unbox(u64 value) {
     return (value >> 32) == 0xffffffff ? static_cast<u32>(value) : 0x7fc00000u;
+}
+
+u16 unbox_half(u64 value) {
+    return (value >> 16) == 0xffff'ffff'ffff ? static_cast<u16>(value) : 0x7e00;
 }
 
 Exit& exit_of(const Insn* last) {
@@ -218,10 +225,10 @@ Exit& exit_of(const Insn* last) {
         SLOW_FALLIBLE(guest_store(RS1, sizeof(T), RS2));                  \
         if (events_.load(std::memory_order_relaxed) != 0) goto disturbed; \
     } while (0)
-#define ATOMIC_TARGET(T, writes)                          \
-    SYNC;                                                 \
-    u8* const raw_ = atomic_host(RS1, sizeof(T), writes); \
-    if (raw_ == nullptr) goto exception;                  \
+#define ATOMIC_TARGET(T, use)                                     \
+    SYNC;                                                         \
+    u8* const raw_ = atomic_host(RS1, sizeof(T), AtomicUse::use); \
+    if (raw_ == nullptr) goto exception;                          \
     T* const target_ = reinterpret_cast<T*>(raw_)
 #define ATOMIC_DONE(T)                                    \
     do {                                                  \
@@ -232,7 +239,7 @@ Exit& exit_of(const Insn* last) {
     } while (0)
 #define AMO(T, operation)                                                                                   \
     do {                                                                                                    \
-        ATOMIC_TARGET(T, true);                                                                             \
+        ATOMIC_TARGET(T, modify);                                                                           \
         const T b = static_cast<T>(RS2);                                                                    \
         T a = __atomic_load_n(target_, __ATOMIC_RELAXED);                                                   \
         while (!__atomic_compare_exchange_n(target_, &a, static_cast<T>(operation), true, __ATOMIC_SEQ_CST, \
@@ -242,10 +249,33 @@ Exit& exit_of(const Insn* last) {
         ATOMIC_DONE(T);                                                                                     \
         RD = static_cast<u64>(static_cast<i64>(static_cast<std::make_signed_t<T>>(a)));                     \
     } while (0)
+// The destination of register 0 holds what nobody asked for, and compares as zero.
+#define AMOCAS(T)                                                                                   \
+    do {                                                                                            \
+        ATOMIC_TARGET(T, modify);                                                                   \
+        T found_ = static_cast<T>(insn->rd < 32 ? RD : 0);                                          \
+        __atomic_compare_exchange_n(target_, &found_, static_cast<T>(RS2), false, __ATOMIC_SEQ_CST, \
+                                    __ATOMIC_SEQ_CST);                                              \
+        ATOMIC_DONE(T);                                                                             \
+        RD = static_cast<u64>(static_cast<i64>(static_cast<std::make_signed_t<T>>(found_)));        \
+    } while (0)
+#define AMOCAS_PAIR                                                                             \
+    do {                                                                                        \
+        ATOMIC_TARGET(Pair, modify);                                                            \
+        const bool named_ = insn->rd < 32;                                                      \
+        const Pair expected_ = named_ ? Pair{x_[insn->rd], x_[insn->rd + 1]} : Pair{};          \
+        const Pair desired_ = insn->rs2 != 0 ? Pair{x_[insn->rs2], x_[insn->rs2 + 1]} : Pair{}; \
+        const Pair found_ = compare_exchange_pair(target_, expected_, desired_);                \
+        ATOMIC_DONE(Pair);                                                                      \
+        if (named_) {                                                                           \
+            x_[insn->rd] = found_.low;                                                          \
+            x_[insn->rd + 1] = found_.high;                                                     \
+        }                                                                                       \
+    } while (0)
 // A reservation is an address and the value read: SC succeeds when the value is still there.
 #define LOAD_RESERVED(T)                                             \
     do {                                                             \
-        ATOMIC_TARGET(T, false);                                     \
+        ATOMIC_TARGET(T, load);                                      \
         const T value_ = __atomic_load_n(target_, __ATOMIC_SEQ_CST); \
         reservation_ = static_cast<u64>(raw_ - ram_.data());         \
         reservation_value_ = static_cast<u64>(value_);               \
@@ -253,7 +283,7 @@ Exit& exit_of(const Insn* last) {
     } while (0)
 #define STORE_CONDITIONAL(T)                                                                              \
     do {                                                                                                  \
-        ATOMIC_TARGET(T, true);                                                                           \
+        ATOMIC_TARGET(T, store);                                                                          \
         T expected_ = static_cast<T>(reservation_value_);                                                 \
         const bool stored_ = reservation_ == static_cast<u64>(raw_ - ram_.data()) &&                      \
                              __atomic_compare_exchange_n(target_, &expected_, static_cast<T>(RS2), false, \
@@ -272,8 +302,13 @@ Exit& exit_of(const Insn* last) {
 #define F1_S unbox(f_[insn->rs1])
 #define F2_S unbox(f_[insn->rs2])
 #define F3_S unbox(f_[insn->imm & 31])
+#define F1_H unbox_half(f_[insn->rs1])
+#define F2_H unbox_half(f_[insn->rs2])
+#define F3_H unbox_half(f_[insn->imm & 31])
+#define SIGN_H 0x8000u
 #define SIGN_S 0x80000000u
 #define SIGN_D 0x8000000000000000u
+#define SET_H(value) f_[insn->rd] = 0xffffffffffff0000u | static_cast<u16>(value)
 #define SET_S(value) f_[insn->rd] = 0xffffffff00000000u | static_cast<u32>(value)
 #define SET_D(value) f_[insn->rd] = (value)
 #define FLAGGED(expression)                      \
@@ -309,7 +344,9 @@ RunResult Hart::interpret(u64 until, const void* const** table) {
     static const void* const handlers[handler_count] = {
 #define EXTENSION(name)
 #define INSN(id, ...) &&handle_##id,
+#define VINSN(id, ...) &&handle_vector,
 #include "riscv/isa/all.def"
+#undef VINSN
 #undef INSN
 #undef EXTENSION
         &&handle_illegal,
@@ -398,7 +435,7 @@ find : {
 }
 
 disturbed:
-    // A load or store ends no block: another slot follows it.
+    // A load, a store or a vector instruction ends no block: another slot follows it.
     ++insn;
     pc_ = PC;
     cycles_ = cycles - block->count + retired_before(block, insn);
@@ -444,6 +481,18 @@ handle_breakpoint:
         }
         step_over_ = ~u64{0};
     }
+    if (UNLIKELY(triggers_.fetch_armed) && trigger_fires(Access::fetch, PC, 1)) {
+        // The instruction behind the check is the one that traps.
+        ++insn;
+        SYNC;
+        goto exception;
+    }
+    NEXT;
+
+// Every vector instruction: what to do is a function of its own (riscv/vector).
+handle_vector:
+    SLOW_FALLIBLE(execute_vector(*insn));
+    if (UNLIKELY(events_.load(std::memory_order_relaxed) != 0)) goto disturbed;
     NEXT;
 
 handle_end:
@@ -451,7 +500,9 @@ handle_end:
 
 #define EXTENSION(name)
 #define INSN(id, name, mask, match, format, flags, ...) handle_##id : {__VA_ARGS__} NEXT;
+#define VINSN(id, ...)
 #include "riscv/isa/all.def"
+#undef VINSN
 #undef INSN
 #undef EXTENSION
 }

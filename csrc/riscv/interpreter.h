@@ -10,10 +10,16 @@ namespace wirt::riscv {
 enum PseudoOp : u16 {
     op_illegal = static_cast<u16>(Opcode::illegal),
     op_float_check,  // FS must not be Off; imm: what it has to be, Dirty if the block writes
-    op_breakpoint,   // stop if the address is a breakpoint
+    op_breakpoint,   // stop if the address is a breakpoint, trap if a trigger fires at it
     op_end,          // the block ends without a control transfer; imm: offset of what follows
     handler_count,
 };
+
+// The tables of vector instructions lie together, and begin with this.
+inline constexpr unsigned first_vector_opcode = static_cast<u16>(Opcode::vsetvli);
+constexpr bool is_vector(Format format) {
+    return format >= Format::VSETVLI && format <= Format::FV2;
+}
 
 // In Insn::rs2 of a CSR instruction.
 enum CsrOperandBits : u8 { csr_writes = 1, csr_reads = 2, csr_ends = 4 };

@@ -57,6 +57,12 @@ constexpr i32 c_imm_cl_w(u32 c) {
 constexpr i32 c_imm_cl_d(u32 c) {
     return static_cast<i32>(bits(c, 10, 3) << 3 | bits(c, 5, 2) << 6);
 }
+constexpr i32 c_imm_byte(u32 c) {
+    return static_cast<i32>(bits(c, 6, 1) | bits(c, 5, 1) << 1);
+}
+constexpr i32 c_imm_half(u32 c) {
+    return static_cast<i32>(bits(c, 5, 1) << 1);
+}
 constexpr i32 c_imm_addi16sp(u32 c) {
     return sx(bits(c, 12, 1) << 9 | bits(c, 6, 1) << 4 | bits(c, 5, 1) << 6 | bits(c, 3, 2) << 7 |
                   bits(c, 2, 1) << 5,
@@ -91,7 +97,9 @@ std::vector<InstructionInfo> build_table() {
 #define EXTENSION(name) extension = Extension::name;
 #define INSN(id, name, mask, match, format, flags, ...) \
     table.push_back({name, mask, match, Format::format, flag_##flags, extension, false});
+#define VINSN(id, name, mask, match, format, ...) INSN(id, name, mask, match, format, 0)
 #include "riscv/isa/all.def"
+#undef VINSN
 #undef INSN
 #define CINSN(id, name, mask, match, condition, expansion) \
     table.push_back({name, mask, match, Format::C, 0, extension, true});
@@ -130,12 +138,87 @@ constexpr const char* f_names[32] = {"ft0", "ft1", "ft2",  "ft3",  "ft4", "ft5",
                                      "fs8", "fs9", "fs10", "fs11", "ft8", "ft9", "ft10", "ft11"};
 constexpr const char* rounding_names[8] = {"rne", "rtz", "rdn", "rup", "rmm", "?5", "?6", "dyn"};
 
+// vtype as the assembler has it; one with a reserved field as a number.
+std::string vtype_text(u32 value) {
+    static constexpr const char* lmuls[8] = {"m1", "m2", "m4", "m8", nullptr, "mf8", "mf4", "mf2"};
+    if (value >> 8 != 0 || bits(value, 3, 3) > 3 || lmuls[value & 7] == nullptr) return std::to_string(value);
+    return "e" + std::to_string(8u << bits(value, 3, 3)) + "," + lmuls[value & 7] +
+           (bit(value, 6) ? ",ta" : ",tu") + (bit(value, 7) ? ",ma" : ",mu");
+}
+
 std::string fence_set(u32 bits4) {
     std::string text;
     for (unsigned i = 0; i < 4; ++i) {
         if (bits4 & (8u >> i)) text += "iorw"[i];
     }
     return text.empty() ? "0" : text;
+}
+
+std::string vector_operands(Format format, u32 raw) {
+    const auto v = [&](unsigned low) { return "v" + std::to_string(bits(raw, low, 5)); };
+    const std::string vd = v(7), vs1 = v(15), vs2 = v(20), mask = bit(raw, 25) ? "" : ",v0.t";
+    const std::string rd = x_names[bits(raw, 7, 5)], rs1 = x_names[bits(raw, 15, 5)];
+    const std::string fs1 = f_names[bits(raw, 15, 5)];
+    const std::string simm = std::to_string(sign_extend(bits(raw, 15, 5), 5));
+    const std::string uimm = std::to_string(bits(raw, 15, 5));
+    switch (format) {
+        case Format::VSETVLI:
+            return rd + "," + rs1 + "," + vtype_text(bits(raw, 20, 11));
+        case Format::VSETIVLI:
+            return rd + "," + uimm + "," + vtype_text(bits(raw, 20, 10));
+        case Format::VSETVL:
+            return rd + "," + rs1 + "," + x_names[bits(raw, 20, 5)];
+        case Format::VL:
+            return vd + ",(" + rs1 + ")" + mask;
+        case Format::VLS:
+            return vd + ",(" + rs1 + ")," + x_names[bits(raw, 20, 5)] + mask;
+        case Format::VLX:
+            return vd + ",(" + rs1 + ")," + vs2 + mask;
+        case Format::VVV:
+            return vd + "," + vs2 + "," + vs1 + mask;
+        case Format::VVX:
+            return vd + "," + vs2 + "," + rs1 + mask;
+        case Format::VVI:
+            return vd + "," + vs2 + "," + simm + mask;
+        case Format::VVU:
+            return vd + "," + vs2 + "," + uimm + mask;
+        case Format::VVU6:
+            return vd + "," + vs2 + "," + std::to_string(bits(raw, 15, 5) | bits(raw, 26, 1) << 5) + mask;
+        case Format::VVF:
+            return vd + "," + vs2 + "," + fs1 + mask;
+        case Format::VMV:
+            return vd + "," + vs1 + "," + vs2 + mask;
+        case Format::VMX:
+            return vd + "," + rs1 + "," + vs2 + mask;
+        case Format::VMF:
+            return vd + "," + fs1 + "," + vs2 + mask;
+        case Format::VVVM:
+            return vd + "," + vs2 + "," + vs1 + ",v0";
+        case Format::VVXM:
+            return vd + "," + vs2 + "," + rs1 + ",v0";
+        case Format::VVIM:
+            return vd + "," + vs2 + "," + simm + ",v0";
+        case Format::VVFM:
+            return vd + "," + vs2 + "," + fs1 + ",v0";
+        case Format::V1:
+            return vd + "," + vs1;
+        case Format::VX:
+            return vd + "," + rs1;
+        case Format::VI:
+            return vd + "," + simm;
+        case Format::VF:
+            return vd + "," + fs1;
+        case Format::V2:
+            return vd + "," + vs2 + mask;
+        case Format::VD:
+            return vd + mask;
+        case Format::XV2:
+            return rd + "," + vs2 + mask;
+        case Format::FV2:
+            return std::string(f_names[bits(raw, 7, 5)]) + "," + vs2;
+        default:
+            return "";
+    }
 }
 
 }  // namespace
@@ -154,9 +237,13 @@ const InstructionInfo& info(CompressedOpcode opcode) {
 
 const char* format_name(Format format) {
     static constexpr const char* names[] = {
-        "NONE",    "R",      "R1",    "I",    "SHAMT6", "SHAMT5", "S",   "B",     "U",     "J",
-        "FENCE",   "FENCEI", "CSR",   "CSRI", "SFENCE", "CBO",    "AMO", "LR",    "HLV", "HSV", "FL",    "FST",
-        "FFFF_RM", "FFF_RM", "FF_RM", "FFF",  "XFF",    "XF",     "FX",  "XF_RM", "FX_RM", "C"};
+        "NONE",     "R",      "R1",     "I",     "SHAMT6",  "SHAMT5", "S",     "B",    "U",
+        "J",        "FENCE",  "FENCEI", "CSR",   "CSRI",    "SFENCE", "CBO",   "AMO",  "LR",
+        "HLV",      "HSV",    "FL",     "FST",   "FFFF_RM", "FFF_RM", "FF_RM", "FFF",  "XFF",
+        "XF",       "FX",     "XF_RM",  "FX_RM", "FLI",     "MOPR",   "MOPRR", "RNUM", "VSETVLI",
+        "VSETIVLI", "VSETVL", "VL",     "VLS",   "VLX",     "VVV",    "VVX",   "VVI",  "VVU",
+        "VVU6",     "VVF",    "VMV",    "VMX",   "VMF",     "VVVM",   "VVXM",  "VVIM", "VVFM",
+        "V1",       "VX",     "VI",     "VF",    "V2",      "VD",     "XV2",   "FV2",  "C"};
     return names[static_cast<unsigned>(format)];
 }
 
@@ -174,6 +261,8 @@ Opcode identify(u32 raw, const IsaConfig* isa) {
                             entry.format == Format::FF_RM || entry.format == Format::XF_RM ||
                             entry.format == Format::FX_RM;
         if (rounds && (rm == 5 || rm == 6)) return Opcode::illegal;
+        // AES has ten rounds at most beside the one of the number 10 itself (chapter "Scalar Cryptography").
+        if (entry.format == Format::RNUM && bits(raw, 20, 4) > 10) return Opcode::illegal;
         return static_cast<Opcode>(op);
     }
     return Opcode::illegal;
@@ -204,6 +293,8 @@ i32 immediate(Format format, u32 raw) {
             return static_cast<i32>(bits(raw, 20, 6));
         case Format::SHAMT5:
             return static_cast<i32>(bits(raw, 20, 5));
+        case Format::RNUM:
+            return static_cast<i32>(bits(raw, 20, 4));
         case Format::S:
         case Format::FST:
             return sx(bits(raw, 7, 5) | bits(raw, 25, 7) << 5, 12);
@@ -281,6 +372,7 @@ std::string disassemble(u32 raw, u64 pc) {
             return format("%s,%s,%d", rd, rs1, imm);
         case Format::SHAMT6:
         case Format::SHAMT5:
+        case Format::RNUM:
             return format("%s,%s,%d", rd, rs1, imm);
         case Format::S:
             return format("%s,%d(%s)", rs2, imm, rs1);
@@ -337,8 +429,17 @@ std::string disassemble(u32 raw, u64 pc) {
             return format("%s,%s%s", rd, fs1, rounding.c_str());
         case Format::FX_RM:
             return format("%s,%s%s", fd, rs1, rounding.c_str());
+        case Format::FLI:
+            return format("%s,%u", fd, bits(full, 15, 5));
+        case Format::MOPR:
+            name += "." + std::to_string(bits(full, 20, 2) | bits(full, 26, 2) << 2 | bits(full, 30, 1) << 4);
+            return format("%s,%s", rd, rs1);
+        case Format::MOPRR:
+            name += "." + std::to_string(bits(full, 26, 2) | bits(full, 30, 1) << 2);
+            return format("%s,%s,%s", rd, rs1, rs2);
+        default:
+            return name + " " + vector_operands(entry.format, full);
     }
-    return name;
 }
 
 }  // namespace wirt::riscv

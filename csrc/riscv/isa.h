@@ -42,6 +42,40 @@ enum class Format : u8 {
     FX,
     XF_RM,
     FX_RM,
+    FLI,
+    MOPR,
+    MOPRR,
+    RNUM,
+    // Vectors. The letters behind the first name the operands in their order: V a vector register, X an
+    // integer and F a floating-point one, I a signed and U an unsigned immediate; M is v0 as an operand.
+    // Where bit 25 is clear, v0 is the mask.
+    VSETVLI,
+    VSETIVLI,
+    VSETVL,
+    VL,   // loads and stores: of consecutive elements
+    VLS,  // with a stride in rs2
+    VLX,  // with indices in vs2
+    VVV,
+    VVX,
+    VVI,
+    VVU,
+    VVU6,  // bit 26 is the highest of the immediate
+    VVF,
+    VMV,  // multiply-add: vs2 is the last operand
+    VMX,
+    VMF,
+    VVVM,
+    VVXM,
+    VVIM,
+    VVFM,
+    V1,  // vd and vs1; the other fields are fixed
+    VX,
+    VI,
+    VF,
+    V2,
+    VD,
+    XV2,
+    FV2,
     C,
 };
 
@@ -51,7 +85,9 @@ enum InstructionFlags : u8 { flag_0 = 0, flag_ends = 1, flag_fp = 2, flag_csr = 
 enum class Opcode : u16 {
 #define EXTENSION(name)
 #define INSN(id, ...) id,
+#define VINSN(id, ...) id,
 #include "riscv/isa/all.def"
+#undef VINSN
 #undef INSN
 #undef EXTENSION
     illegal,
@@ -71,6 +107,9 @@ enum class Extension : u8 {
 #include "riscv/extensions.def"
 #undef ISA_EXTENSION
     privileged,  // M-, S- and U-mode, which every hart has
+#define EXTENSION_SET(name, kind, members) name,
+#include "riscv/extension_sets.def"
+#undef EXTENSION_SET
     count,
 };
 const char* extension_name(Extension extension);

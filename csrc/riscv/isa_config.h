@@ -26,6 +26,8 @@ class IsaConfig {
     bool has(Extension extension) const { return extensions_[static_cast<std::size_t>(extension)]; }
     bool has(Opcode opcode) const { return opcodes_[static_cast<std::size_t>(opcode)]; }
     bool has(CompressedOpcode opcode) const { return compressed_opcodes_[static_cast<std::size_t>(opcode)]; }
+    // Bits of a vector register; 0 without V.
+    unsigned vlen() const;
     // In canonical order, one by one; and as an ISA string, which makes the same again.
     std::vector<std::string> names() const;
     std::string text() const;

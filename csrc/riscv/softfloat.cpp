@@ -1,4 +1,4 @@
-// The integer implementation behind softfloat.h, written once for both formats (IEEE 754-2019; the RISC-V
+// The integer implementation behind softfloat.h, written once for all formats (IEEE 754-2019; the RISC-V
 // chapters "F" and "D" where 754 leaves a choice). Every bit pattern is a legal, untrusted input.
 //
 // Each operation settles NaNs, infinities and zeros on the patterns, unpacks what is left, computes the exact
@@ -58,7 +58,7 @@ template <Pattern Bits>
 constexpr Number unpack(Bits a) {
     using F = Format<Bits>;
     const int biased = static_cast<int>(magnitude(a) >> F::fraction_bits);
-    const u64 fraction = u64{a & F::fraction_mask} << (leading - F::fraction_bits);
+    const u64 fraction = static_cast<u64>(a & F::fraction_mask) << (leading - F::fraction_bits);
     if (biased == 0) return normalized(is_negative(a), 1 - F::bias, fraction);
     return {is_negative(a), biased - F::bias, (u64{1} << leading) | fraction};
 }
@@ -187,8 +187,9 @@ Bits multiply_patterns(Bits a, Bits b, Rounding rm, u8& flags) {
 // The quotient of two significands, with a sticky lowest bit; its leading one is bit 62 or 61.
 template <Pattern Bits>
 u64 divide_significands(u64 dividend, u64 divisor) {
-    if constexpr (sizeof(Bits) == 4) {
-        // With the divisor cut to the 24 bits that it has, 64-bit division gives 39 or 40 bits of quotient.
+    if constexpr (sizeof(Bits) <= 4) {
+        // With the divisor cut to the 24 bits that it has, 64-bit division gives 39 or 40 bits of quotient;
+        // with the 11 of binary16, 52 or 53.
         constexpr int fraction_bits = Format<Bits>::fraction_bits;
         const u64 narrow = divisor >> (leading - fraction_bits);
         return (dividend / narrow) << fraction_bits | (dividend % narrow != 0);
@@ -284,6 +285,86 @@ Bits multiply_add_patterns(Bits a, Bits b, Bits c, Rounding rm, u8& flags) {
     return round_and_pack<Bits>(difference, rm, flags);
 }
 
+template <Pattern Bits>
+Bits from_magnitude(bool negative, u64 value, Rounding rm, u8& flags) {
+    if (value == 0) return 0;
+    return round_and_pack<Bits>(normalized(negative, leading, value), rm, flags);
+}
+
+template <Pattern To, Pattern From>
+To convert(From a, Rounding rm, u8& flags) {
+    if (is_nan(a)) {
+        nan_result(flags, a);
+        return Format<To>::canonical_nan;
+    }
+    if (!is_finite(a)) return signed_pattern<To>(is_negative(a), Format<To>::infinity);
+    if (is_zero(a)) return signed_pattern<To>(is_negative(a), 0);
+    return round_and_pack<To>(unpack(a), rm, flags);
+}
+
+}  // namespace
+
+u16 add(u16 a, u16 b, Rounding rm, u8& flags) {
+    return add_patterns(a, b, rm, flags);
+}
+u32 add(u32 a, u32 b, Rounding rm, u8& flags) {
+    return add_patterns(a, b, rm, flags);
+}
+u64 add(u64 a, u64 b, Rounding rm, u8& flags) {
+    return add_patterns(a, b, rm, flags);
+}
+
+// A flipped sign keeps a NaN what it is, and payloads are not seen in results.
+u16 sub(u16 a, u16 b, Rounding rm, u8& flags) {
+    return add_patterns(a, static_cast<u16>(b ^ Format<u16>::sign), rm, flags);
+}
+u32 sub(u32 a, u32 b, Rounding rm, u8& flags) {
+    return add_patterns(a, b ^ Format<u32>::sign, rm, flags);
+}
+u64 sub(u64 a, u64 b, Rounding rm, u8& flags) {
+    return add_patterns(a, b ^ Format<u64>::sign, rm, flags);
+}
+
+u16 mul(u16 a, u16 b, Rounding rm, u8& flags) {
+    return multiply_patterns(a, b, rm, flags);
+}
+u32 mul(u32 a, u32 b, Rounding rm, u8& flags) {
+    return multiply_patterns(a, b, rm, flags);
+}
+u64 mul(u64 a, u64 b, Rounding rm, u8& flags) {
+    return multiply_patterns(a, b, rm, flags);
+}
+
+u16 div(u16 a, u16 b, Rounding rm, u8& flags) {
+    return divide_patterns(a, b, rm, flags);
+}
+u32 div(u32 a, u32 b, Rounding rm, u8& flags) {
+    return divide_patterns(a, b, rm, flags);
+}
+u64 div(u64 a, u64 b, Rounding rm, u8& flags) {
+    return divide_patterns(a, b, rm, flags);
+}
+
+u16 sqrt(u16 a, Rounding rm, u8& flags) {
+    return square_root_pattern(a, rm, flags);
+}
+u32 sqrt(u32 a, Rounding rm, u8& flags) {
+    return square_root_pattern(a, rm, flags);
+}
+u64 sqrt(u64 a, Rounding rm, u8& flags) {
+    return square_root_pattern(a, rm, flags);
+}
+
+u16 fma(u16 a, u16 b, u16 c, Rounding rm, u8& flags) {
+    return multiply_add_patterns(a, b, c, rm, flags);
+}
+u32 fma(u32 a, u32 b, u32 c, Rounding rm, u8& flags) {
+    return multiply_add_patterns(a, b, c, rm, flags);
+}
+u64 fma(u64 a, u64 b, u64 c, Rounding rm, u8& flags) {
+    return multiply_add_patterns(a, b, c, rm, flags);
+}
+
 template <std::integral Int, Pattern Bits>
 Int to_integer(Bits a, Rounding rm, u8& flags) {
     using Limits = std::numeric_limits<Int>;
@@ -315,72 +396,31 @@ Int to_integer(Bits a, Rounding rm, u8& flags) {
 }
 
 template <Pattern Bits>
-Bits from_magnitude(bool negative, u64 value, Rounding rm, u8& flags) {
-    if (value == 0) return 0;
-    return round_and_pack<Bits>(normalized(negative, leading, value), rm, flags);
-}
-
-template <Pattern Bits>
 Bits from_signed(i64 value, Rounding rm, u8& flags) {
     const u64 unsigned_value = static_cast<u64>(value);
     return from_magnitude<Bits>(value < 0, value < 0 ? -unsigned_value : unsigned_value, rm, flags);
 }
 
-template <Pattern To, Pattern From>
-To convert(From a, Rounding rm, u8& flags) {
-    if (is_nan(a)) {
-        nan_result(flags, a);
-        return Format<To>::canonical_nan;
-    }
-    if (!is_finite(a)) return signed_pattern<To>(is_negative(a), Format<To>::infinity);
-    if (is_zero(a)) return signed_pattern<To>(is_negative(a), 0);
-    return round_and_pack<To>(unpack(a), rm, flags);
+template <Pattern Bits>
+Bits from_unsigned(u64 value, Rounding rm, u8& flags) {
+    return from_magnitude<Bits>(false, value, rm, flags);
 }
 
-}  // namespace
-
-u32 add(u32 a, u32 b, Rounding rm, u8& flags) {
-    return add_patterns(a, b, rm, flags);
-}
-u64 add(u64 a, u64 b, Rounding rm, u8& flags) {
-    return add_patterns(a, b, rm, flags);
-}
-
-// A flipped sign keeps a NaN what it is, and payloads are not seen in results.
-u32 sub(u32 a, u32 b, Rounding rm, u8& flags) {
-    return add_patterns(a, b ^ Format<u32>::sign, rm, flags);
-}
-u64 sub(u64 a, u64 b, Rounding rm, u8& flags) {
-    return add_patterns(a, b ^ Format<u64>::sign, rm, flags);
-}
-
-u32 mul(u32 a, u32 b, Rounding rm, u8& flags) {
-    return multiply_patterns(a, b, rm, flags);
-}
-u64 mul(u64 a, u64 b, Rounding rm, u8& flags) {
-    return multiply_patterns(a, b, rm, flags);
-}
-
-u32 div(u32 a, u32 b, Rounding rm, u8& flags) {
-    return divide_patterns(a, b, rm, flags);
-}
-u64 div(u64 a, u64 b, Rounding rm, u8& flags) {
-    return divide_patterns(a, b, rm, flags);
-}
-
-u32 sqrt(u32 a, Rounding rm, u8& flags) {
-    return square_root_pattern(a, rm, flags);
-}
-u64 sqrt(u64 a, Rounding rm, u8& flags) {
-    return square_root_pattern(a, rm, flags);
-}
-
-u32 fma(u32 a, u32 b, u32 c, Rounding rm, u8& flags) {
-    return multiply_add_patterns(a, b, c, rm, flags);
-}
-u64 fma(u64 a, u64 b, u64 c, Rounding rm, u8& flags) {
-    return multiply_add_patterns(a, b, c, rm, flags);
-}
+#define WIRT_INSTANCES(Bits)                             \
+    template i8 to_integer<i8>(Bits, Rounding, u8&);     \
+    template u8 to_integer<u8>(Bits, Rounding, u8&);     \
+    template i16 to_integer<i16>(Bits, Rounding, u8&);   \
+    template u16 to_integer<u16>(Bits, Rounding, u8&);   \
+    template i32 to_integer<i32>(Bits, Rounding, u8&);   \
+    template u32 to_integer<u32>(Bits, Rounding, u8&);   \
+    template i64 to_integer<i64>(Bits, Rounding, u8&);   \
+    template u64 to_integer<u64>(Bits, Rounding, u8&);   \
+    template Bits from_signed<Bits>(i64, Rounding, u8&); \
+    template Bits from_unsigned<Bits>(u64, Rounding, u8&);
+WIRT_INSTANCES(u16)
+WIRT_INSTANCES(u32)
+WIRT_INSTANCES(u64)
+#undef WIRT_INSTANCES
 
 i32 to_i32(u32 a, Rounding rm, u8& flags) {
     return to_integer<i32>(a, rm, flags);
@@ -436,6 +476,18 @@ u32 f64_to_f32(u64 a, Rounding rm, u8& flags) {
     return convert<u32>(a, rm, flags);
 }
 u64 f32_to_f64(u32 a, u8& flags) {
+    return convert<u64>(a, rne, flags);
+}
+u16 f32_to_f16(u32 a, Rounding rm, u8& flags) {
+    return convert<u16>(a, rm, flags);
+}
+u32 f16_to_f32(u16 a, u8& flags) {
+    return convert<u32>(a, rne, flags);
+}
+u16 f64_to_f16(u64 a, Rounding rm, u8& flags) {
+    return convert<u16>(a, rm, flags);
+}
+u64 f16_to_f64(u16 a, u8& flags) {
     return convert<u64>(a, rne, flags);
 }
 

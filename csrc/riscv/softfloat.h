@@ -1,6 +1,6 @@
 // IEEE 754-2019 binary32 and binary64 arithmetic as the F and D extensions define it (The RISC-V Instruction
-// Set Manual, Volume I, chapters "F" and "D"): five rounding modes, accrued flags, canonical NaNs, tininess
-// detected after rounding, saturating conversions to integers.
+// Set Manual, Volume I, chapters "F" and "D"), and of binary16 for Zfh and Zvfh: five rounding modes, accrued
+// flags, canonical NaNs, tininess detected after rounding, saturating conversions to integers.
 //
 // Values are raw bit patterns, and every pattern is a legal input: all of them are untrusted and none needs a
 // check by the caller. NaN boxing is not handled here. Flags are ORed into the caller's `flags`. `rm` must be
@@ -40,15 +40,16 @@ enum Rounding : u8 { rne = 0, rtz = 1, rdn = 2, rup = 3, rmm = 4 };
 inline constexpr u8 NX = 1, UF = 2, OF = 4, DZ = 8, NV = 16;
 
 template <typename T>
-concept Pattern = std::same_as<T, u32> || std::same_as<T, u64>;
+concept Pattern = std::same_as<T, u16> || std::same_as<T, u32> || std::same_as<T, u64>;
 
 // The parameters of an interchange format (IEEE 754-2019, table 3.5), named by the type of its bit pattern.
 template <Pattern Bits>
 struct Format {
-    using Host = std::conditional_t<sizeof(Bits) == 4, float, double>;
+    // The host's type of the format; it has none of binary16.
+    using Host = std::conditional_t<sizeof(Bits) == 8, double, float>;
 
-    static constexpr int fraction_bits = sizeof(Bits) == 4 ? 23 : 52;
-    static constexpr int bias = sizeof(Bits) == 4 ? 127 : 1023;
+    static constexpr int fraction_bits = sizeof(Bits) == 2 ? 10 : sizeof(Bits) == 4 ? 23 : 52;
+    static constexpr int bias = sizeof(Bits) == 2 ? 15 : sizeof(Bits) == 4 ? 127 : 1023;
     static constexpr int max_biased_exponent = 2 * bias + 1;
 
     static constexpr Bits sign = Bits{1} << (sizeof(Bits) * 8 - 1);
@@ -92,18 +93,24 @@ constexpr bool is_finite(Bits a) {
 
 // ---- Arithmetic, in any rounding mode ----
 
+u16 add(u16 a, u16 b, Rounding rm, u8& flags);
 u32 add(u32 a, u32 b, Rounding rm, u8& flags);
 u64 add(u64 a, u64 b, Rounding rm, u8& flags);
+u16 sub(u16 a, u16 b, Rounding rm, u8& flags);
 u32 sub(u32 a, u32 b, Rounding rm, u8& flags);
 u64 sub(u64 a, u64 b, Rounding rm, u8& flags);
+u16 mul(u16 a, u16 b, Rounding rm, u8& flags);
 u32 mul(u32 a, u32 b, Rounding rm, u8& flags);
 u64 mul(u64 a, u64 b, Rounding rm, u8& flags);
+u16 div(u16 a, u16 b, Rounding rm, u8& flags);
 u32 div(u32 a, u32 b, Rounding rm, u8& flags);
 u64 div(u64 a, u64 b, Rounding rm, u8& flags);
+u16 sqrt(u16 a, Rounding rm, u8& flags);
 u32 sqrt(u32 a, Rounding rm, u8& flags);
 u64 sqrt(u64 a, Rounding rm, u8& flags);
 // a * b + c, rounded once. The other three of the family are this one with signs flipped:
 // FMSUB flips c, FNMSUB flips a, FNMADD flips a and c.
+u16 fma(u16 a, u16 b, u16 c, Rounding rm, u8& flags);
 u32 fma(u32 a, u32 b, u32 c, Rounding rm, u8& flags);
 u64 fma(u64 a, u64 b, u64 c, Rounding rm, u8& flags);
 
@@ -131,6 +138,19 @@ u64 f64_from_u64(u64 value, Rounding rm, u8& flags);
 
 u32 f64_to_f32(u64 a, Rounding rm, u8& flags);
 u64 f32_to_f64(u32 a, u8& flags);
+u16 f32_to_f16(u32 a, Rounding rm, u8& flags);
+u32 f16_to_f32(u16 a, u8& flags);
+u16 f64_to_f16(u64 a, Rounding rm, u8& flags);
+u64 f16_to_f64(u16 a, u8& flags);
+
+// The same by type, for those that are written once for all widths; from any format to any integer of at
+// least 8 bits.
+template <std::integral Int, Pattern Bits>
+Int to_integer(Bits a, Rounding rm, u8& flags);
+template <Pattern Bits>
+Bits from_signed(i64 value, Rounding rm, u8& flags);
+template <Pattern Bits>
+Bits from_unsigned(u64 value, Rounding rm, u8& flags);
 
 // ---- Comparisons: bit tests, needing neither the host's unit nor a rounding mode ----
 

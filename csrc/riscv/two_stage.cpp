@@ -1,9 +1,10 @@
-// Two-stage address translation of the hypervisor extension: VS-stage (vsatp), whose tables lie in guest physical
-// memory, and G-stage (hgatp: Sv39x4, Sv48x4, Sv57x4); the loads and stores in a guest's address space, and the
-// fences of both stages (Privileged Architecture, "H" chapter, "Two-Stage Address Translation").
+// Two-stage address translation of the hypervisor extension: VS-stage (vsatp), whose tables lie in guest
+// physical memory, and G-stage (hgatp: Sv39x4, Sv48x4, Sv57x4); the loads and stores in a guest's address
+// space, and the fences of both stages (Privileged Architecture, "H" chapter, "Two-Stage Address
+// Translation").
 //
-// Untrusted input: both sets of page tables, and every address. Each table entry of the VS-stage costs one walk
-// of the G-stage, so that a translation reads at most 35 entries.
+// Untrusted input: both sets of page tables, and every address. Each table entry of the VS-stage costs one
+// walk of the G-stage, so that a translation reads at most 35 entries.
 #include "base/bits.h"
 #include "riscv/hart.h"
 #include "riscv/page_walk.h"
@@ -27,8 +28,8 @@ constexpr u64 hgatp_vmid(u64 hgatp) {
 
 }  // namespace
 
-// A guest physical address; `implicit` when VS-stage translation itself accesses its tables: `reports` is then
-// what the access that is being translated is.
+// A guest physical address; `implicit` when VS-stage translation itself accesses its tables: `reports` is
+// then what the access that is being translated is.
 std::optional<Hart::Translation> Hart::walk_guest_physical(u64 gpa, u64 address, Access access,
                                                            Access reports, bool implicit, bool update) {
     const unsigned levels = levels_of(h_.hgatp);
@@ -41,7 +42,8 @@ std::optional<Hart::Translation> Hart::walk_guest_physical(u64 gpa, u64 address,
                           .user = true,
                           .sum = false,
                           .mxr = !implicit && (mstatus_ & mstatus::mxr) != 0,
-                          .adue = (menvcfg_ & envcfg::adue) != 0};
+                          .adue = (menvcfg_ & envcfg::adue) != 0,
+                          .attributes = page_attributes(menvcfg_)};
     WalkLeaf leaf;
     WalkEnd end = WalkEnd::page_fault;
     // Bits above the guest physical address must be zero.
@@ -74,7 +76,8 @@ std::optional<Hart::Translation> Hart::walk_two_stage(u64 address, Access access
                               .user = level == Privilege::user,
                               .sum = (h_.vsstatus & mstatus::sum) != 0,
                               .mxr = ((h_.vsstatus | mstatus_) & mstatus::mxr) != 0,
-                              .adue = (effective_henvcfg() & envcfg::adue) != 0};
+                              .adue = (effective_henvcfg() & envcfg::adue) != 0,
+                              .attributes = page_attributes(effective_henvcfg())};
         WalkLeaf leaf;
         WalkEnd end = WalkEnd::page_fault;
         if (sign_extend(address, 12 + 9 * levels) == static_cast<i64>(address)) {
@@ -98,8 +101,8 @@ std::optional<Hart::Translation> Hart::walk_two_stage(u64 address, Access access
         raise(access_fault(access), address);
         return std::nullopt;
     }
-    // A fence of the G-stage flushes whole spaces: the extent that matters to others is the VS-stage's. What an
-    // HLVX may read tells nothing of loads.
+    // A fence of the G-stage flushes whole spaces: the extent that matters to others is the VS-stage's. What
+    // an HLVX may read tells nothing of loads.
     return Translation{final->physical, extent, whole && !executes};
 }
 
@@ -168,14 +171,16 @@ void Hart::fence_guest(u64 address, bool has_address, std::optional<u16> asid) {
                 {.guest = true, .vmid = static_cast<u16>(hgatp_vmid(h_.hgatp)), .asid = asid});
 }
 
-// What is cached leads from guest virtual to host addresses: it does not say which guest physical page it goes by.
+// What is cached leads from guest virtual to host addresses: it does not say which guest physical page it
+// goes by.
 Hart::Next Hart::hfence_gvma(u64 vmid, bool has_vmid) {
     if (virtual_) return virtual_instruction();
     const bool trapped = privilege_ == Privilege::supervisor && (mstatus_ & mstatus::tvm) != 0;
     if (privilege_ == Privilege::user || trapped || !has_h_) return illegal_instruction();
-    flush_range(
-        0, 0,
-        {.guest = true, .vmid = has_vmid ? std::optional<u16>(hgatp_vmid(vmid << 44)) : std::nullopt, .asid = {}});
+    flush_range(0, 0,
+                {.guest = true,
+                 .vmid = has_vmid ? std::optional<u16>(hgatp_vmid(vmid << 44)) : std::nullopt,
+                 .asid = {}});
     pc_ += 4;
     return Next::resume;
 }

@@ -61,16 +61,13 @@ class _Identifier:
 
 def machine(program: Program) -> wirt.Machine:
     interrupts: Literal["plic", "aia"] = "aia" if program.aia else "plic"
-    return wirt.Machine(
-        firmware=program.elf,
-        memory=spike.MEMORY,
-        deterministic=True,
-        interrupts=interrupts,
-        isa=isa.DEFAULT + "_h" if program.hypervisor else None,
-    )
+    text = program.isa or (isa.DEFAULT + "_h" if program.hypervisor else None)
+    return wirt.Machine(firmware=program.elf, memory=spike.MEMORY, deterministic=True, interrupts=interrupts, isa=text)
 
 
 def oracle_isa(program: Program) -> str:
+    if program.oracle_isa is not None:
+        return program.oracle_isa
     if program.aia:
         return spike.ISA_WITH_AIA
     return spike.ISA_WITH_H if program.hypervisor else spike.ISA
@@ -88,15 +85,18 @@ def compare(program: Program, tally: Tally | None = None, *, trace: bool = True)
     """Raises Mismatch unless both simulators agree on the program.
 
     The program runs in one go, and the memory that it leaves is compared. With `trace`, every instruction is also
-    executed alone, and the registers that the oracle says it wrote are compared one by one.
+    executed alone, and the registers that the oracle says it wrote are compared one by one. Without it a tally is of
+    what the oracle executed.
     """
     with tempfile.TemporaryDirectory() as folder:
         elf = Path(folder) / "program.elf"
         elf.write_bytes(program.elf)
-        log = Path(folder) / "commits" if trace else None
-        expected = spike.run(elf, log=log, isa=oracle_isa(program))
-        if log is not None:
+        log = Path(folder) / "commits" if trace or tally is not None else None
+        expected = spike.run(elf, log=log, isa=oracle_isa(program), triggers=program.triggers)
+        if log is not None and trace:
             _follow(program, log, tally)
+        elif log is not None and tally is not None:
+            _count(log, tally)
     begin, end = program.signature
     with machine(program) as vm:
         run_to(vm, program.end)
@@ -107,6 +107,19 @@ def compare(program: Program, tally: Tally | None = None, *, trace: bool = True)
             raise Mismatch(f"{program.name}: memory at {begin + i:#x}: Wirt {ours}, Spike {theirs}")
     if tally is not None:
         tally.programs += 1
+
+
+def _count(log: Path, tally: Tally) -> None:
+    identify = _Identifier()
+    counts: collections.Counter[str] = collections.Counter()
+    # The log also has a vector access that trapped in the middle: the handler comes next.
+    for commit, after in itertools.pairwise(spike.parse_commits(log)):
+        name = identify(commit.raw)
+        if not name.startswith("v") or after.pc == commit.pc + 4:
+            counts[name] += 1
+    counts.pop("?", None)
+    tally.instructions += counts.total()
+    tally.by_name += counts
 
 
 def _follow(program: Program, log: Path, tally: Tally | None) -> None:
@@ -139,7 +152,12 @@ def _follow(program: Program, log: Path, tally: Tally | None) -> None:
             counts[identify(commit.raw)] += 1
             for name, value in commit.writes:
                 found = _read(hart, name)
-                if found is not None and found & 1 and value == 0 and commit.raw & ~(31 << 7) in READS_OF_TRAP_INSTRUCTION:
+                if (
+                    found is not None
+                    and found & 1
+                    and value == 0
+                    and commit.raw & ~(31 << 7) in READS_OF_TRAP_INSTRUCTION
+                ):
                     # Spike writes zero where it might write a transformed instruction: from here, so does Wirt.
                     hart.x[int(name[1:])] = 0
                     continue
@@ -159,6 +177,8 @@ def _follow(program: Program, log: Path, tally: Tally | None) -> None:
 def _read(hart: _core.Hart, name: str) -> int | None:
     """A register by its name in Spike's log; None for the CSRs that the programs read themselves."""
     if name[1:].isdigit():
+        if name[0] == "v":
+            return int.from_bytes(hart.v[int(name[1:])], "little")
         return (hart.x if name[0] == "x" else hart.f)[int(name[1:])]
     return hart.csr[name] if name in ("fflags", "frm") else None
 

@@ -30,11 +30,9 @@ from .privileged_programs import (
     MXR,
     PRIVILEGED,
     RESUMED,
-    SAVE,
     STORES,
     STUBS,
     SUM,
-    SUPERVISOR_VECTORS,
     TABLES,
     TSR,
     TVM,
@@ -55,13 +53,49 @@ ADUE, STCE = 1 << 61, 1 << 63
 SGEI = 1 << 12
 GUEST_EXCEPTIONS = 1 << 10 | 0xF << 20
 CLEARED = (
-    "hedeleg hideleg hvip hcounteren htimedelta hgatp vsatp vsstatus hstatus vstvec vsscratch vsepc vscause vstval "
-    "mtval2 mtinst htval htinst stvec sepc scause stval"
-).split()
+    "hedeleg",
+    "hideleg",
+    "hvip",
+    "hcounteren",
+    "htimedelta",
+    "hgatp",
+    "vsatp",
+    "vsstatus",
+    "hstatus",
+    "vstvec",
+    "vsscratch",
+    "vsepc",
+    "vscause",
+    "vstval",
+    "mtval2",
+    "mtinst",
+    "htval",
+    "htinst",
+    "stvec",
+    "sepc",
+    "scause",
+    "stval",
+)
 # After the handler's slot number.
 LOGGED = (
-    "mcause mtval mepc mstatus mip mtval2 mtinst hstatus htval htinst vsstatus vscause vstval vsepc scause stval sepc"
-).split()
+    "mcause",
+    "mtval",
+    "mepc",
+    "mstatus",
+    "mip",
+    "mtval2",
+    "mtinst",
+    "hstatus",
+    "htval",
+    "htinst",
+    "vsstatus",
+    "vscause",
+    "vstval",
+    "vsepc",
+    "scause",
+    "stval",
+    "sepc",
+)
 GUEST_LOG_ENTRY = 8 * (1 + len(LOGGED) + 6)
 GUEST_LOG_ENTRIES = (TABLES - LOG) // GUEST_LOG_ENTRY - 1
 GUEST_LOADS = ("hlv.b", "hlv.bu", "hlv.h", "hlv.hu", "hlvx.hu", "hlv.w", "hlv.wu", "hlvx.wu", "hlv.d")
@@ -81,7 +115,8 @@ HYPERVISOR = (
     + [encode("csrrs", A2, 0, csr=csr) for csr in ("vstimecmp", "time", "htimedelta", "mtinst", "vsstatus", "senvcfg")]
     + [encode("csrrw", A2, 0, csr=csr) for csr in ("hgatp", "hvip", "vsatp", "vsie", "hgeip", "htval", "vscause")]
     + [encode("csrrsi", A2, csr=csr, imm=2) for csr in ("vsip", "sie", "sip", "sstatus", "vsstatus")]
-    + [encode("csrrsi", A2, csr="hvip", imm=4), encode("csrrci", A2, csr="hip", imm=4), encode("csrrs", A2, 0, csr=0x5A0)]
+    + [encode("csrrsi", A2, csr="hvip", imm=4), encode("csrrci", A2, csr="hip", imm=4)]
+    + [encode("csrrs", A2, 0, csr=0x5A0)]
     + [encode(name, 0, A1) for name in ("cbo.zero", "cbo.clean", "cbo.inval", "cbo.flush")]
     + [encode("wrs.nto"), encode("wrs.sto")]
 )  # fmt: skip
@@ -333,7 +368,13 @@ class TwoStage(GuestFrame, PageWalks):
         # What may be damaged, and what it was: not the code's pages, and rarely what everything goes through.
         self.leaves = [LEVEL0_DATA + 8 * i for i in range(DATA_PAGES)]
         self.leaves += [LEVEL0_TABLES + 8 * ((t.address - RAM_BASE - 0x60_0000) >> 12) for t in self.tables[:-4]]
-        self.trunks = [LEVEL1 + 8 * 3, LEVEL2 + 8, LEVEL2 + 8 * 511, GUEST_ROOTS["sv39"] + 8, GUEST_ROOTS["sv39"] + 8 * 2047]
+        self.trunks = [
+            LEVEL1 + 8 * 3,
+            LEVEL2 + 8,
+            LEVEL2 + 8 * 511,
+            GUEST_ROOTS["sv39"] + 8,
+            GUEST_ROOTS["sv39"] + 8 * 2047,
+        ]
         self.whole = dict(self.guest)
         for place in self.leaves:
             if rng.random() < 0.25:
@@ -563,6 +604,3 @@ class GuestRegisters(GuestFrame, Registers):
             self.one_from(number)
             self.set_csr("fcsr", 0)
         return self.finish(f"CSRs with guests, seed {self.seed}")
-
-
-__all__ = ["GuestRegisters", "GuestTraps", "TwoStage", "LOADS", "SAVE", "SUPERVISOR_VECTORS"]
