@@ -5,6 +5,9 @@
 The guest is the embedded one: it fills `--fill` MiB, then writes a word into page after page of 128 MiB, so many MiB of
 pages a second. "touched" is what it has filled and the region. QEMU runs the same image under OpenSBI with TCG,
 migrated through QMP with its default settings but for the downtime limit and no bandwidth limit.
+
+"source_cpu" is what the thread took that migrates, "cpu_there" what the process took that receives, until the machine
+ran there; both in seconds for each GiB that was sent, so that they hold on a busy host, too.
 """
 
 from __future__ import annotations
@@ -30,14 +33,15 @@ SECRET = "this benchmark's own secret"
 
 def receive(address: str) -> None:
     """The process of the destination."""
-    began: list[float] = []
-    vm = wirt.Machine.receive(address, secret=SECRET, timeout=120, on_progress=lambda _: began.append(time.monotonic()))
+    before = time.process_time()
+    vm = wirt.Machine.receive(address, secret=SECRET, timeout=120)
+    spent = time.process_time() - before
     migration = vm.migration
     while migration.missing_pages:
         time.sleep(0.01)
     puller = migration._puller
     waits = puller.arrivals.waits() if puller is not None else []
-    print(json.dumps({"waits_us": [wait / 1000 for wait in waits]}), flush=True)
+    print(json.dumps({"cpu": spent, "waits_us": [wait / 1000 for wait in waits]}), flush=True)
     vm.wait(1.0)
     vm.close()
 
@@ -59,11 +63,17 @@ def wirt_once(options: argparse.Namespace, mode: str) -> dict[str, float | list[
                 break
             except OSError:
                 time.sleep(0.1)
+        before = time.thread_time()
         report = vm.migrate(address, secret=SECRET, mode=mode, downtime=0.01 if mode == "precopy" else 0.3)
+        spent = time.thread_time() - before
     out = json.loads(peer.communicate(timeout=120)[0])
     touched = (options.fill + REGION) << 20
+    gib = report.sent_bytes / (1 << 30)
     return {
         "downtime_ms": report.downtime * 1000,
+        "runs_after_ms": report.switched_after * 1000,
+        "source_cpu": spent / gib,
+        "cpu_there": out["cpu"] / gib if mode == "precopy" else float("nan"),
         "ratio": report.sent_bytes / touched,
         "seconds": report.total_time,
         "rounds": report.rounds,
@@ -180,7 +190,17 @@ def main() -> None:
             f"wirt {mode}: "
             + ", ".join(
                 f"{key} {spread([float(result[key]) for result in results])}"
-                for key in ("downtime_ms", "ratio", "seconds", "rounds", "attempts", "throttle")
+                for key in (
+                    "downtime_ms",
+                    "runs_after_ms",
+                    "ratio",
+                    "seconds",
+                    "rounds",
+                    "attempts",
+                    "throttle",
+                    "source_cpu",
+                    "cpu_there",
+                )
             )
         )
         waits = sorted(wait for result in results for wait in result["waits_us"])

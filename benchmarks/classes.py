@@ -1,11 +1,12 @@
-"""Wirt and QEMU side by side over classes of programs, in user space under Debian's kernel: one table, each ratio beside its bar.
+"""Wirt and QEMU side by side over classes of programs under Debian's kernel: one table, each ratio beside its bar.
 
     python benchmarks/classes.py [--turns 3] [--only mixed,sieve] [--save table.json]
 
-The programs (benchmarks/programs) are built here into one static binary, the guest's process 1, with fixed flags and no use of
-extensions beyond rv64gc. Both machines boot the same kernel with the same initramfs, in turns, and who goes first alternates.
-Figures are seconds of host CPU time of the whole process between two lines of the guest's console, since a host that others
-use stretches time on the clock; ``--clock`` gives the guest's own seconds instead. A ratio is of medians: below 1 Wirt is faster.
+The programs (benchmarks/programs) are built here into one static binary, the guest's process 1, with fixed flags and no
+use of extensions beyond rv64gc. Both machines boot the same kernel with the same initramfs, in turns, and who goes
+first alternates. Figures are seconds of host CPU time of the whole process between two lines of the guest's console,
+since a host that others use stretches time on the clock; ``--clock`` gives the guest's own seconds instead. A ratio is
+of medians: below 1 Wirt is faster.
 """
 
 from __future__ import annotations
@@ -89,7 +90,9 @@ def measure(command: Sequence[str]) -> Run:
     """Runs a machine whose console is its standard output."""
     run = Run()
     begin = time.perf_counter()
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, errors="replace") as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, errors="replace"
+    ) as process:
         assert process.stdout is not None
         since = 0.0
         printed: list[str] = []
@@ -106,7 +109,8 @@ def measure(command: Sequence[str]) -> Run:
                 assert found["ok"], found
                 run.cpu[found["name"]], run.clock[found["name"]] = used, found["ns"] / 1e9
             elif "WIRT-END" in words:
-                return run if process.wait(60) is not None else run
+                process.wait(60)
+                return run
     raise RuntimeError(f"{command[0]} ended early:\n{''.join(printed[-20:])}")
 
 
@@ -146,7 +150,8 @@ def show(rows: list[dict[str, object]]) -> None:
     for row in rows:
         bar = row["bar"]
         verdict = "" if bar is None else f"{bar:5.2f} {'met' if row['ratio'] <= bar else 'missed'}"  # type: ignore[operator]
-        print(f"{row['class']:10} {row['what']:24} {figure(row['wirt']):>24} {figure(row['qemu']):>24} {row['ratio']:6.2f} {verdict}")
+        sides = f"{figure(row['wirt']):>24} {figure(row['qemu']):>24}"
+        print(f"{row['class']:10} {row['what']:24} {sides} {row['ratio']:6.2f} {verdict}")
 
 
 def main() -> None:
@@ -180,7 +185,8 @@ def main() -> None:
     if options.save is not None:
         runs = {"wirt": [vars(run) for run in ours], "qemu": [vars(run) for run in theirs]}
         options.save.write_text(json.dumps(runs, indent=1))
-    print(f"turns {options.turns}, load {os.getloadavg()[0]:.1f}, {'guest clock' if options.clock else 'host CPU time'}")
+    unit = "guest clock" if options.clock else "host CPU time"
+    print(f"turns {options.turns}, load {os.getloadavg()[0]:.1f}, {unit}")
     show(table(ours, theirs, options.clock))
 
 

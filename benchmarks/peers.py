@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import IO, Any
 
 import wirt
-from wirt.guest_image import guest_image
+from wirt.guest_image import Program, guest_image
 
 __all__ = [
-    "QEMU", "Comparison", "PeerConsole", "compare", "console_of", "have_qemu", "have_spike", "qemu_command",
-    "qemu_guest", "records", "spike_command", "spike_guest", "wirt_guest",
+    "QEMU", "Comparison", "PeerConsole", "compare", "console_of", "have_qemu", "have_spike", "hypervised",
+    "qemu_command", "qemu_guest", "records", "spike_command", "spike_guest", "wirt_guest",
 ]  # fmt: skip
 
 QEMU = "qemu-system-riscv64"
@@ -143,11 +143,13 @@ def qemu_guest(cmdline: str, disks: Sequence[str] = (), **machine: Any) -> str:
     return result.stdout
 
 
-def spike_command(kernel: Path, cmdline: str, *, memory: int = 256) -> list[str]:
+def spike_command(kernel: Path, cmdline: str, *, memory: int = 256, extensions: str = "") -> list[str]:
     """Spike with a flat kernel behind OpenSBI. Its `time` is the host's, so that what the guest times is comparable."""
     spike = _spike()
     assert spike is not None
-    isa = "rv64imafdc_zicsr_zifencei_zicntr_zihpm_zba_zbb_zbs_zicbom_zicbop_zicboz_zicclsm_sstc_svinval"
+    isa = (
+        "rv64imafdc" + extensions + "_zicsr_zifencei_zicntr_zihpm_zba_zbb_zbs_zicbom_zicbop_zicboz_zicclsm_sstc_svinval"
+    )
     return [
         spike, f"-m{memory}", f"--isa={isa}", "--real-time-clint", f"--kernel={kernel}", f"--bootargs={cmdline}",
     ]  # fmt: skip
@@ -158,10 +160,32 @@ def spike_guest(cmdline: str) -> str:
     with tempfile.TemporaryDirectory() as directory:
         image = Path(directory) / "guest.bin"
         image.write_bytes(_flat(guest_image()))
-        # OpenSBI has no way to end this Spike: it is over when the guest says so.
-        with console_of([*spike_command(image, cmdline), str(_OPENSBI)]) as console:
-            console.wait_for(b"switching off", _TIMEOUT_S)
-            return console.output.decode(errors="replace")
+        return _spike_output(spike_command(image, cmdline))
+
+
+def _spike_output(command: list[str]) -> str:
+    # OpenSBI has no way to end this Spike: it is over when the guest says so.
+    with console_of([*command, str(_OPENSBI)]) as console:
+        console.wait_for(b"switching off", _TIMEOUT_S)
+        return console.output.decode(errors="replace")
+
+
+def hypervised(peer: str, hypervisor: Program | None) -> str:
+    """The inner kernel on ``QEMU`` or ``Spike`` with the hypervisor extension, bare or on a hypervisor; its output."""
+    with tempfile.TemporaryDirectory() as directory:
+        inner, kernel = Path(directory) / "inner.elf", Path(directory) / "kernel"
+        inner.write_bytes(guest_image("inner"))
+        image = guest_image(hypervisor or "inner")
+        kernel.write_bytes(image if peer == "QEMU" else _flat(image))
+        initrd = [] if hypervisor is None else ["-initrd" if peer == "QEMU" else "--initrd", str(inner)]
+        if peer == "Spike":
+            command = spike_command(kernel, "", memory=64, extensions="h")
+            return _spike_output(command + ["=".join(initrd)] * bool(initrd))
+        command = [*qemu_command(kernel, "", memory=64), "-cpu", "rv64,h=true", *initrd]
+        # Its status is the kernel's, which fails when one of its checks does.
+        return subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+        ).stdout
 
 
 def _flat(elf: bytes) -> bytes:

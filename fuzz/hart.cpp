@@ -25,6 +25,8 @@ class Environment final : public HartEnvironment {
     void code_page_marked(const Hart&, u64) override {}
     void relax(const Hart&) override {}
     void wake(const Hart&) override {}
+    u16 draw_entropy() override { return 0x5eed; }
+    bool deterministic() const override { return true; }
 };
 
 }  // namespace
@@ -42,7 +44,12 @@ extern "C" int LLVMFuzzerTestOneInput(const u8* data, std::size_t size) {
     memory::GuestRam ram(ram_base, ram_size);
     memory::AddressSpace bus(ram);
     Environment environment;
-    Hart hart(0, bus, environment);
+    // With everything that a hart can have.
+    static const IsaConfig isa(
+        "rv64gcb_zicbom_zicboz_zicntr_zihpm_zawrs_zihintpause_sstc_svadu_svinval_zicond_zimop_zabha_zacas_"
+        "zfa_zfh_zcb"
+        "_zcmop_zbc_zk_sdtrig_smnpm_smstateen_sscofpmf_ssnpm_svnapot_svpbmt");
+    Hart hart(0, bus, environment, isa);
 
     const u64 bytes = std::min<u64>(size - sizeof start, ram_size);
     std::memcpy(ram.data(), data + sizeof start, bytes);

@@ -891,6 +891,44 @@ def snapshot() -> Seeds:
     yield "broken", b"\x80" + record + b"\x04\x01x\xff\xff\xff\xff"
 
 
+def page_codec() -> Seeds:
+    """Batches of pages, good and broken, into empty memory, into memory that holds something, and as arrivals."""
+
+    def record(page: int, data: bytes) -> bytes:
+        return struct.pack("<IH", page, len(data)) + data
+
+    def batch(*records: bytes) -> bytes:
+        content = b"".join(records)
+        return struct.pack("<H", len(content)) + content
+
+    def difference(*runs: tuple[int, int]) -> bytes:
+        return b"".join(bytes([skip, count]) + bytes(range(1, 9)) * count for skip, count in runs)
+
+    whole = record(3, bytes(range(1, 256)) * 16 + bytes(16))
+    small = record(3, difference((0, 1), (9, 3), (255, 0), (100, 2)))
+    last = record(47, difference((255, 0), (255, 0), (1, 1)))
+    for choice in (0x00, 0x01, 0x42):
+        head = bytes([choice])
+        yield f"whole{choice}", head + batch(whole, small, record(0, b""))
+        yield f"changes{choice}", head + batch(small, last) + batch(record(3, b""), small)
+    for missing in (0, 8, (1 << 48) - 1):
+        head = b"\xc0" + struct.pack("<Q", missing)
+        yield f"arrive{missing:x}", head + batch(small, last) + batch(whole) + batch(record(0, b""))
+    for name, broken in (
+        ("page", record(48, b"")),
+        ("far", record(0xFFFF_FFFF, b"")),
+        ("long", struct.pack("<IH", 1, 4097) + bytes(4097)),
+        ("short", struct.pack("<IH", 1, 100) + bytes(99)),
+        ("head", b"\0" * 5),
+        ("beyond", record(1, difference((255, 0), (255, 0), (2, 1)))),
+        ("cut_run", record(1, difference((0, 2))[:-1])),
+        ("half_run", record(1, b"\x05")),
+    ):
+        yield f"broken_{name}", b"\x40" + batch(small, broken) + batch(small)
+    many = [record(page, difference((page, 1))) for page in range(48)]
+    yield "many", b"\x05" + batch(*many) + batch(*reversed(many))
+
+
 TARGETS: dict[str, Callable[[], Seeds]] = {
     "ahci": ahci,
     "display": display,
@@ -898,6 +936,7 @@ TARGETS: dict[str, Callable[[], Seeds]] = {
     "hart": hart,
     "images": images,
     "iommu": iommu,
+    "page_codec": page_codec,
     "pci_config": pci_config,
     "platform": platform,
     "snapshot": snapshot,

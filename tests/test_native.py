@@ -30,6 +30,7 @@ PROGRAMS = {
     "tests/base/test_entropy.cpp": ["csrc/base/entropy.cpp"],
     "tests/base/test_executor.cpp": ["csrc/base/executor.cpp"],
     "tests/riscv/test_softfloat.cpp": ["csrc/riscv/softfloat.cpp"],
+    "tests/riscv/test_crypto.cpp": ["csrc/riscv/crypto.cpp"],
     "tests/devices/hardware/test_imsic.cpp": [f"csrc/devices/hardware/{part}.cpp" for part in ("aplic", "imsic")],
     "tests/devices/hardware/test_e1000e_state.cpp": [
         "csrc/devices/hardware/e1000e/*.cpp",

@@ -33,6 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("image", type=Path, help="file to make")
     parser.add_argument("--size", default="3G", help="of the file system [3G]; the file is sparse")
+    parser.add_argument("--with", nargs="+", default=[], dest="more", metavar="PACKAGE", help="install these as well")
     options = parser.parse_args()
     missing = [
         tool for tool in ("mmdebstrap", "arch-test", "mkfs.ext4", "qemu-riscv64-static") if shutil.which(tool) is None
@@ -50,7 +51,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch, stopwatch() as elapsed:
         (hello,) = packages_of.download(["hello"], Path(scratch), silent)
         tree = Path(scratch) / "tree"
-        packages = [*_PACKAGES, testsuite, f"linux-modules-{guest.release}"]
+        packages = [*_PACKAGES, *options.more, testsuite, f"linux-modules-{guest.release}"]
         subprocess.run(
             [
                 "mmdebstrap", "--variant=minbase", "--architectures=riscv64", f"--include={','.join(packages)}",

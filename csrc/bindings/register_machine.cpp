@@ -208,6 +208,7 @@ void register_states(py::module_& module) {
         .value("halted", StopReason::halted)
         .value("breakpoint", StopReason::breakpoint)
         .value("step", StopReason::step)
+        .value("no_progress", StopReason::no_progress)
         .value("host_error", StopReason::host_error)
         .finalize();
     using machine::RecordingInfo;
@@ -279,8 +280,12 @@ void register_machine(py::module_& module) {
         .def("step", &step, py::arg("hart"), py::arg("count"))
         .def("run_for", &run_for, py::arg("instructions"))
         .def(
-            "record", [](Handle& handle, u64 every, u64 keep) { handle.machine.record(every, keep); },
-            py::arg("checkpoint_every"), py::arg("keep"), ReleaseGil(), "Notes all that comes in.")
+            "record",
+            [](Handle& handle, u64 every, u64 keep, u64 journal) {
+                handle.machine.record(every, keep, journal);
+            },
+            py::arg("checkpoint_every"), py::arg("keep"), py::arg("journal_bytes"), ReleaseGil(),
+            "Notes all that comes in.")
         .def(
             "end_recording", [](Handle& handle) { handle.machine.end_recording(); }, ReleaseGil(),
             "Forgets the past.")

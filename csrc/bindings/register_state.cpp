@@ -386,6 +386,20 @@ void register_state(py::module_& module) {
         },
         py::arg("machine"), py::arg("pages"), "Its memory as it is now (None: all pages).");
 
+    module.def(
+        "save_recording", [](Handle& handle) { return to_bytes(handle.machine.save_recording()); },
+        py::arg("machine"),
+        "Its recording, which goes with the state that was saved last; empty when it has none.");
+    module.def(
+        "load_recording",
+        [](Handle& handle, const py::buffer& saved) {
+            const std::span<const u8> bytes = view_of(saved);
+            py::gil_scoped_release release;
+            handle.machine.load_recording(bytes);
+        },
+        py::arg("machine"), py::arg("saved"),
+        "What that was, into a machine that has just loaded that state.");
+
     const auto log = [&module](const char* name, auto call, const char* doc) {
         module.def(
             name, [call](Handle& handle, DirtyLog which) { return call(handle.machine.ram(), which); },

@@ -13,6 +13,7 @@ void register_stats(py::module_& module) {
     using machine::DeviceInfo;
     using machine::HartStats;
     using machine::Mark;
+    using machine::TrapCount;
     using memory::ExitCount;
 
     py::class_<ExitCount>(module, "ExitCount",
@@ -26,12 +27,18 @@ void register_stats(py::module_& module) {
                    std::to_string(count.writes) + " writes>";
         });
 
+    py::class_<TrapCount>(module, "TrapCount", "How often traps of one cause were taken into one mode.")
+        .def_readonly("mode", &TrapCount::mode, "``M``, ``S`` (or HS) or ``VS``.")
+        .def_readonly("cause", &TrapCount::cause, "As the privileged specification names it.")
+        .def_readonly("count", &TrapCount::count);
+
     py::class_<HartStats>(module, "HartStats", "Counts of one hart since the machine was built.")
         .def_readonly("instructions", &HartStats::instructions, "Retired instructions.")
         .def_readonly("traps", &HartStats::traps, "Exceptions taken.")
         .def_readonly("interrupts", &HartStats::interrupts, "Interrupts taken.")
         .def_readonly("tlb_misses", &HartStats::tlb_misses, "Accesses that missed the inline TLB.")
         .def_readonly("page_walks", &HartStats::page_walks, "Walks of the guest's page tables.")
+        .def_readonly("table_reads", &HartStats::table_reads, "Entries of page tables that the walks read.")
         .def_readonly("tlb_flushes", &HartStats::tlb_flushes)
         .def_readonly("blocks_built", &HartStats::blocks_built, "Basic blocks decoded.")
         .def_readonly("blocks_dropped", &HartStats::blocks_dropped,
@@ -41,7 +48,8 @@ void register_stats(py::module_& module) {
         .def_readonly("block_lookups", &HartStats::block_lookups, "Jumps that no chain covered.")
         .def_readonly("mmio_accesses", &HartStats::mmio_accesses,
                       "Exits: loads and stores that reached a device.")
-        .def_readonly("wfi", &HartStats::wfi, "Times that the hart waited for an interrupt.");
+        .def_readonly("wfi", &HartStats::wfi, "Times that the hart waited for an interrupt.")
+        .def_readonly("trap_causes", &HartStats::trap_causes, "Exceptions and interrupts by mode and cause.");
 
     py::class_<BarDescription>(module, "BarDescription", "A base address register of a PCI function.")
         .def_readonly("index", &BarDescription::index)
@@ -98,7 +106,8 @@ void register_stats(py::module_& module) {
         .def_readonly("host_ns", &Mark::host_ns, "Host time, ns.")
         .def_readonly("sbi_calls", &Mark::sbi_calls)
         .def_readonly("exits", &Mark::exits)
-        .def_readonly("devices", &Mark::devices);
+        .def_readonly("devices", &Mark::devices)
+        .def_readonly("harts", &Mark::harts);
 }
 
 }  // namespace wirt::bindings

@@ -152,7 +152,15 @@ void register_backend(py::module_& module) {
         .def("identity", &BlockBackend::identity, py::call_guard<py::gil_scoped_release>(),
              "None where a snapshot must include the content: a disk in memory, a file without a name, a "
              "block "
-             "device.");
+             "device.")
+        .def_property_readonly("can_hand_over", &BlockBackend::can_hand_over,
+                               "Whether another host that sees it can take it over.")
+        .def("expect_hand_over", &BlockBackend::expect_hand_over, "Somebody has it who could hand it over.")
+        .def("hand_over", &BlockBackend::hand_over, py::call_guard<py::gil_scoped_release>(),
+             "Flushes it, and lets the next one take it, and nobody else.")
+        .def("take", &BlockBackend::take, py::call_guard<py::gil_scoped_release>(),
+             "It is ours, or ours again, unless somebody else has it.")
+        .def("let_go", &BlockBackend::let_go, "As if it had not been taken.");
 }
 
 void register_tracked_disk(py::module_& module) {
@@ -209,10 +217,12 @@ void register_storage(py::module_& module) {
 
     module.def(
         "open_disk",
-        [](const std::string& path, bool read_only, bool ephemeral) {
-            return storage::open_raw(path, {.read_only = read_only, .ephemeral = ephemeral});
+        [](const std::string& path, bool read_only, bool ephemeral, bool incoming) {
+            return storage::open_raw(path,
+                                     {.read_only = read_only, .ephemeral = ephemeral, .incoming = incoming});
         },
-        py::arg("path"), py::arg("read_only"), py::arg("ephemeral"), "A raw file or block-device file.");
+        py::arg("path"), py::arg("read_only"), py::arg("ephemeral"), py::arg("incoming") = false,
+        "A raw file or block-device file.");
     module.def("memory_disk", &storage::make_memory_disk, py::arg("size"),
                "A zero-filled disk in host memory.");
 }

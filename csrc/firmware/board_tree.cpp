@@ -160,9 +160,17 @@ class BoardTree {
         const u32 programmable = *board_.pmu_counters;
         tree_.begin_node("pmu");
         tree_.property("compatible", "riscv,pmu");
-        tree_.property("riscv,event-to-mhpmcounters",
-                       {SBI_PMU_HW_CPU_CYCLES, SBI_PMU_HW_CPU_CYCLES, programmable | cycle,
-                        SBI_PMU_HW_INSTRUCTIONS, SBI_PMU_HW_INSTRUCTIONS, programmable | instret});
+        std::vector<u32> counters = {SBI_PMU_HW_CPU_CYCLES,   SBI_PMU_HW_CPU_CYCLES,
+                                     programmable | cycle,    SBI_PMU_HW_INSTRUCTIONS,
+                                     SBI_PMU_HW_INSTRUCTIONS, programmable | instret};
+        std::vector<u32> selectors;
+        for (const u32 event : board_.pmu_events) {
+            selectors.insert(selectors.end(), {event, 0, event});
+            if (event != SBI_PMU_HW_CPU_CYCLES && event != SBI_PMU_HW_INSTRUCTIONS)
+                counters.insert(counters.end(), {event, event, programmable});
+        }
+        if (!selectors.empty()) tree_.property("riscv,event-to-mhpmevent", selectors);
+        tree_.property("riscv,event-to-mhpmcounters", counters);
         tree_.end_node();
     }
 

@@ -84,6 +84,8 @@ struct BoardDescription {
     std::optional<IommuNode> iommu;  // in front of all PCI functions and virtio-mmio slots
     // mhpmcounter3.. that can be programmed, as a mask of counter numbers; no value: no pmu node.
     std::optional<u32> pmu_counters = 0;
+    // What they can count, by the SBI's event numbers, which are mhpmevent's selectors as well.
+    std::vector<u32> pmu_events;
 
     // /chosen
     std::string bootargs;

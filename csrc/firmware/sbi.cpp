@@ -34,7 +34,6 @@ constexpr u64 implementation_version = 1;
 
 // A debug-console call moves at most this much; the caller asks again for the rest (12.1, 12.2).
 constexpr u64 console_chunk = 64 * KiB;
-constexpr unsigned cycle_counter = 0, instret_counter = 2, counter_count = 3;
 
 u64 argument(const Hart& hart, unsigned index) {
     return hart.x(10 + index);
@@ -131,9 +130,13 @@ void Sbi::prepare(Hart& hart, u64 entry, u64 a1) {
     hart.reset(entry, Privilege::machine);
     // Everything goes to S-mode but its own ecalls, which the monitor takes before they trap.
     hart.poke_csr(csr_medeleg, 0xf0'b5ff);
-    hart.poke_csr(csr_mideleg, 0x222);
+    hart.poke_csr(csr_mideleg, 0x2222);
     hart.poke_csr(csr_mcounteren, ~u64{0});
-    hart.poke_csr(csr_menvcfg, envcfg::adue | envcfg::stce | envcfg::cbze | envcfg::cbcfe | envcfg::cbie);
+    // Where Svade is named the bits of page tables are the guest's affair, until it asks for another rule.
+    const u64 adue = hart.isa().has(riscv::Extension::svade) ? 0 : envcfg::adue;
+    hart.poke_csr(csr_menvcfg,
+                  adue | envcfg::stce | envcfg::pbmte | envcfg::cbze | envcfg::cbcfe | envcfg::cbie);
+    for (u16 i = 0; i < 4; ++i) hart.poke_csr(static_cast<u16>(csr_mstateen0 + i), ~u64{0});
     hart.poke_csr(csr_stimecmp, ~u64{0});
     // One PMP entry that opens all of memory.
     hart.poke_csr(csr_pmpaddr0, ~u64{0});
@@ -190,7 +193,8 @@ Sbi::Result Sbi::ipi(Hart& hart, u64 function) {
 }
 
 Sbi::Result Sbi::rfence(Hart& hart, u64 function) {
-    // From 3 on they are about guests: HFENCE.GVMA, with and without a VMID, HFENCE.VVMA likewise with an ASID.
+    // From 3 on they are about guests: HFENCE.GVMA, with and without a VMID, HFENCE.VVMA likewise with an
+    // ASID.
     if (function > 6 || (function > 2 && !hart.has_hypervisor())) return {not_supported, 0};
     std::vector<unsigned> to;
     if (!targets(argument(hart, 0), argument(hart, 1), to)) return {invalid_param, 0};
@@ -280,50 +284,6 @@ Sbi::Result Sbi::dbcn(Hart& hart, u64 function) {
     const u64 taken = console.take(input);
     hart.write_ram(range, address, std::span(input).first(taken));
     return {success, taken};
-}
-
-Sbi::Result Sbi::pmu(Hart& hart, u64 function) {
-    const auto set_counter = [&](unsigned counter, u64 value) {
-        hart.poke_csr(counter == cycle_counter ? riscv::csr_mcycle : riscv::csr_minstret, value);
-    };
-    const auto chosen = [&](u64 base, u64 mask, auto&& apply) -> Result {
-        for (unsigned i = 0; i < 64; ++i) {
-            if (!bit(mask, i)) continue;
-            const u64 counter = base + i;
-            if (counter != cycle_counter && counter != instret_counter) return {invalid_param, 0};
-            apply(static_cast<unsigned>(counter));
-        }
-        return {success, 0};
-    };
-    switch (function) {
-        case 0:
-            return {success, counter_count};
-        case 1: {  // counter_get_info: CSR number, width - 1, hardware (11.6)
-            const u64 counter = argument(hart, 0);
-            if (counter != cycle_counter && counter != instret_counter) return {invalid_param, 0};
-            return {success, (riscv::csr_cycle + counter) | u64{63} << 12};
-        }
-        case 2: {  // counter_config_matching
-            const u64 base = argument(hart, 0), mask = argument(hart, 1), flags = argument(hart, 2);
-            const u64 event = argument(hart, 3);
-            // Hardware events 1, CPU cycles, and 2, instructions (11.1).
-            const unsigned counter = event == 1 ? cycle_counter : instret_counter;
-            if ((event != 1 && event != 2) || base > counter || counter - base >= 64 ||
-                !bit(mask, counter - base)) {
-                return {not_supported, 0};
-            }
-            if ((flags & 2) != 0) set_counter(counter, 0);
-            return {success, counter};
-        }
-        case 3:  // counter_start
-            return chosen(argument(hart, 0), argument(hart, 1), [&](unsigned counter) {
-                if ((argument(hart, 2) & 1) != 0) set_counter(counter, argument(hart, 3));
-            });
-        case 4:  // counter_stop: they run on, which only their reader could notice
-            return chosen(argument(hart, 0), argument(hart, 1), [](unsigned) {});
-        default:
-            return {not_supported, 0};
-    }
 }
 
 Sbi::Result Sbi::wirt(Hart& hart, u64 function) {

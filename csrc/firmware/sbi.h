@@ -78,6 +78,8 @@ class Sbi {
     Result srst(riscv::Hart& hart, u64 function);
     Result dbcn(riscv::Hart& hart, u64 function);
     Result pmu(riscv::Hart& hart, u64 function);
+    Result pmu_configure(riscv::Hart& hart);
+    Result pmu_switch(riscv::Hart& hart, bool start);
     Result wirt(riscv::Hart& hart, u64 function);
     // The harts of (hart_mask, hart_mask_base); false when one does not exist (3.1).
     bool targets(u64 mask, u64 base, std::vector<unsigned>& out) const;

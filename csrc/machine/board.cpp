@@ -230,6 +230,15 @@ std::vector<u8> Board::device_tree(const MachineConfig& config, u64 initrd_base,
     if (!config.firmware.empty())
         board.aclint = firmware::AddressRange{map::aclint, hardware::Aclint::region_size};
     board.pmu_counters.reset();
+    if (!config.firmware.empty() && config.isa.has(riscv::Extension::sscofpmf)) {
+        using namespace riscv;
+        board.pmu_counters = static_cast<u32>(Performance::mask);
+        for (const u64 selector : {event::cycles, event::instructions, event::load_tlb_misses,
+                                   event::store_tlb_misses, event::fetch_tlb_misses}) {
+            const bool misses = selector != event::cycles && selector != event::instructions;
+            if (!misses || !config.deterministic) board.pmu_events.push_back(static_cast<u32>(selector));
+        }
+    }
     interrupts->describe_to(board);
     if (config.iommu == IommuKind::platform) {
         board.iommu = firmware::IommuNode{firmware::AddressRange{map::iommu, hardware::Iommu::region_size},

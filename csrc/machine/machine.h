@@ -90,7 +90,7 @@ struct MachineConfig {
     bool virtio_console = true;
     VirtioTransport virtio = VirtioTransport::mmio;  // of the devices that name none themselves
     bool packed_rings = false;                       // virtio devices offer VIRTIO_F_RING_PACKED
-    riscv::IsaConfig isa;  // of every hart
+    riscv::IsaConfig isa;                            // of every hart
     InterruptControllers interrupts = InterruptControllers::plic;
     unsigned guest_files = 0;  // aia: a hart's guest interrupt files, 0..63
     IommuKind iommu = IommuKind::none;
@@ -110,13 +110,14 @@ enum class MachineState : u8 {
 
 enum class StopReason : u8 {
     none,
-    poweroff,    // guest asked to be switched off
-    reboot,      // guest asked for a reset (a cold reboot is the host's decision: build a new machine)
-    failure,     // guest reported failure; `code` says which
-    halted,      // every hart is stopped (SBI HSM) and nothing can start one
-    breakpoint,  // paused at a breakpoint: `hart`
-    step,        // paused after step() or run_for()
-    host_error,  // an exception on a hart's thread (a Python device); `error` holds it
+    poweroff,     // guest asked to be switched off
+    reboot,       // guest asked for a reset (a cold reboot is the host's decision: build a new machine)
+    failure,      // guest reported failure; `code` says which
+    halted,       // every hart is stopped (SBI HSM) and nothing can start one
+    breakpoint,   // paused at a breakpoint: `hart`
+    step,         // paused after step() or run_for()
+    no_progress,  // paused by run_for(): the harts did little else than trap
+    host_error,   // an exception on a hart's thread (a Python device); `error` holds it
 };
 
 struct StopInfo {
@@ -126,13 +127,25 @@ struct StopInfo {
     std::exception_ptr error;
 };
 
+// How often traps of one cause were taken into one mode.
+struct TrapCount {
+    std::string mode;   // "M", "S" (or HS), "VS"
+    std::string cause;  // "illegal instruction"; as the privileged specification names it
+    u64 count = 0;
+};
+
 struct HartStats {
     u64 instructions = 0;
     u64 traps = 0, interrupts = 0;
     u64 tlb_misses = 0, page_walks = 0, tlb_flushes = 0;
     u64 blocks_built = 0, blocks_dropped = 0, block_cache_bytes = 0, block_lookups = 0;
     u64 mmio_accesses = 0, wfi = 0;
+    u64 table_reads = 0;
+    std::vector<TrapCount> trap_causes;  // those that happened
 };
+
+// Makes counts differences; what is an amount (block_cache_bytes) stays.
+void subtract(HartStats& from, const HartStats& before);
 
 struct DeviceInfo {
     std::string name;  // "virtio-blk0"
@@ -162,6 +175,7 @@ struct Mark {
     u64 sbi_calls = 0;
     std::vector<memory::ExitCount> exits;  // differences
     std::vector<DeviceInfo> devices;       // differences of the counters
+    std::vector<HartStats> harts;          // likewise
 };
 
 class Machine {
@@ -251,11 +265,18 @@ class Machine {
 
     // --- the past of a deterministic machine, while it does not run (time_travel.cpp) ---
     // From here on all that comes in is noted, and a checkpoint is taken every so many instructions; `keep`
-    // of them are kept. StateError: not deterministic, recorded already, or with devices in Python.
-    void record(u64 checkpoint_every, u64 keep);
+    // of them are kept, and about `journal_bytes` of what came in. StateError: not deterministic, recorded
+    // already, or with devices in Python.
+    void record(u64 checkpoint_every, u64 keep, u64 journal_bytes);
     // The past is forgotten; what is yet to come of a replay never happens.
     void end_recording();
     std::optional<RecordingInfo> recording() const;
+    // The recording, to be kept with state that save_state() has just given; empty without one, and in the
+    // past.
+    std::vector<u8> save_recording() const;
+    // What that was, for a machine that has loaded that state and was not run since. SnapshotError: it is
+    // broken; the machine is to be closed then.
+    void load_recording(std::span<const u8> saved);
     // To the last checkpoint before so many instructions were retired, from which run_for() goes on as
     // before; nothing if that is in the future. StateError: outside of what is recorded.
     void rewind(u64 instructions);

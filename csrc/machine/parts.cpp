@@ -285,6 +285,12 @@ void Machine::Parts::relax(const Hart&) {
     if (!config.deterministic && slots.size() > 1) std::this_thread::yield();
 }
 
+u16 Machine::Parts::draw_entropy() {
+    u8 bytes[2];
+    entropy.fill(bytes);
+    return load_le<u16>(bytes);
+}
+
 void Machine::Parts::wake(const Hart& hart) {
     if (config.deterministic) {
         std::lock_guard lock(idle_mutex);
@@ -368,7 +374,8 @@ void Machine::Parts::mark(bool begin, const std::string& name, u64 operations, u
     constexpr std::size_t most_open = 16, most_kept = 4096;
     if (begin) {
         if (open_marks.size() >= most_open) open_marks.erase(open_marks.begin());
-        open_marks.push_back({name, retired(), 0, sbi.total_calls(), bus.exits(), board->devices(bus)});
+        open_marks.push_back(
+            {name, retired(), 0, sbi.total_calls(), bus.exits(), board->devices(bus), hart_stats()});
         open_marks.back().host_ns = config.deterministic ? clock.now_ns() : host_ns();
         return;
     }
@@ -400,6 +407,8 @@ void Machine::Parts::mark(bool begin, const std::string& name, u64 operations, u
         }
         mark.devices.push_back(device);
     }
+    mark.harts = hart_stats();
+    for (std::size_t i = 0; i < mark.harts.size(); ++i) subtract(mark.harts[i], open->harts[i]);
     marks.push_back(std::move(mark));
     open_marks.erase(std::next(open).base());
 }

@@ -39,6 +39,8 @@ struct Machine::Parts final : riscv::HartEnvironment, firmware::SbiPlatform, Int
     void code_page_marked(const riscv::Hart& by, u64 page) override;
     void relax(const riscv::Hart& hart) override;
     void wake(const riscv::Hart& hart) override;
+    u16 draw_entropy() override;
+    bool deterministic() const override { return config.deterministic; }
 
     // --- firmware::SbiPlatform ---
     unsigned hart_count() const override { return static_cast<unsigned>(slots.size()); }
@@ -57,6 +59,7 @@ struct Machine::Parts final : riscv::HartEnvironment, firmware::SbiPlatform, Int
     // --- Recordable (time_travel.cpp) ---
     Position position() const override;
     u64 retired() const override;
+    std::vector<HartStats> hart_stats() const;
     std::vector<u8> save() override;
     void load(std::span<const u8> state) override { load_state(state); }
     // Puts the harts' caches into the state that they have in a machine that was just loaded. Of a guest that
@@ -93,6 +96,8 @@ struct Machine::Parts final : riscv::HartEnvironment, firmware::SbiPlatform, Int
     bool deterministic_turn(u64 stop_at);
     // Whether the loop is to stop at the position where it stands.
     bool arrived(u64 stop_at) const;
+    // What run_for() asked for has not come, and is not likely to.
+    bool gave_up() const { return retired() < stop_instructions && position().cycles >= stop_cycles; }
     // The cycles that harts may run before the next position at which something is due.
     u64 cycles_left() const;
     void poll_deadlines(unsigned hart);
@@ -152,6 +157,7 @@ struct Machine::Parts final : riscv::HartEnvironment, firmware::SbiPlatform, Int
     bool stop_is_final = false;
     bool threads_up = false;
     u64 stop_instructions = ~u64{0};  // deterministic mode: pause when so many were retired
+    u64 stop_cycles = ~u64{0};        // or, at the latest, when all harts together had so many
 
     // Deterministic mode. A slice is the stretch of guest time in which each hart has one turn.
     static constexpr u64 slice_ns = 10'000;  // and as many instructions: a hart retires one a nanosecond
@@ -184,6 +190,7 @@ struct Machine::Parts final : riscv::HartEnvironment, firmware::SbiPlatform, Int
         u64 instructions, host_ns, sbi_calls;
         std::vector<memory::ExitCount> exits;
         std::vector<DeviceInfo> devices;
+        std::vector<HartStats> harts;
     };
     std::vector<OpenMark> open_marks;
     std::vector<Mark> marks;

@@ -32,6 +32,12 @@ void PageVersions::collect(std::size_t a, std::size_t b, std::set<u64>& pages) c
     }
 }
 
+void PageVersions::collect_all(std::set<u64>& pages) const {
+    for (const Layer& layer : layers_) {
+        for (const auto& [page, content] : layer) pages.insert(page);
+    }
+}
+
 u64 PageVersions::pages() const {
     u64 total = 0;
     for (const Layer& layer : layers_) total += layer.size();
@@ -65,8 +71,8 @@ std::set<u64> pages_of(const std::vector<storage::Run>& runs) {
 // ---------------------------------------------------------------- begin and end
 
 Recording::Recording(Recordable& machine, memory::GuestRam& ram,
-                     std::vector<std::shared_ptr<storage::TrackedDisk>> disks, u64 every, std::size_t keep)
-    : machine_(machine), ram_(ram), disks_(std::move(disks)), every_(every), keep_(keep) {
+                     std::vector<std::shared_ptr<storage::TrackedDisk>> disks, Bounds bounds)
+    : machine_(machine), ram_(ram), disks_(std::move(disks)), bounds_(bounds) {
     first_memory_ = ram_.freeze(1);
     ram_.start_log(DirtyLog::replay);
     versions_.resize(1 + disks_.size());
@@ -94,7 +100,7 @@ InputGate::Admission Recording::admit(std::string_view port, std::span<const u8>
         Input input{{}, std::string(port), {content.begin(), content.end()}};
         if (!running_) {
             input.at = machine_.position();
-            journal_.push_back(std::move(input));
+            append(std::move(input));
             return Admission::now;
         }
         waiting_.push_back(std::move(input));
@@ -135,7 +141,7 @@ void Recording::take_in_live() {
             input = std::move(waiting_.front());
             waiting_.pop_front();
             input.at = machine_.position();
-            journal_.push_back(input);
+            append(input);
         }
         apply(input);
     }
@@ -165,7 +171,10 @@ void Recording::take_in() {
     }
     if (here.phase == Position::Phase::open) return;
     take_in_live();
-    if (machine_.retired() - checkpoints_.back().instructions >= every_) add_checkpoint();
+    // Of a journal that is full, whole stretches between checkpoints go: they must not be large.
+    const bool much_input = journal_bytes_ - journal_bytes_at_checkpoint_ > bounds_.journal / 4;
+    if (much_input || machine_.retired() - checkpoints_.back().instructions >= bounds_.every)
+        add_checkpoint();
 }
 
 std::optional<Position> Recording::next_due() const {
@@ -185,7 +194,12 @@ void Recording::finish_replay() {
 void Recording::note_forgotten_caches() {
     std::lock_guard lock(mutex_);
     // In a replay the state is looked at, and nothing that happened may change.
-    if (!replaying_) journal_.push_back({machine_.position(), {}, {}});
+    if (!replaying_) append({machine_.position(), {}, {}});
+}
+
+void Recording::append(Input input) {
+    journal_bytes_ += input.bytes();
+    journal_.push_back(std::move(input));
 }
 
 // A recording proves itself: where it has a checkpoint, a replay has to come to the very same state.
@@ -205,7 +219,7 @@ void Recording::add_checkpoint() {
     const Position here = machine_.position();
     {
         std::lock_guard lock(mutex_);
-        journal_.push_back({here, {}, {}});
+        append({here, {}, {}});
     }
     Checkpoint checkpoint{here, machine_.retired(), machine_.save(), machine_.links(), journal_.size()};
     const PageSet dirty = ram_.take_dirty(DirtyLog::replay);
@@ -230,17 +244,32 @@ void Recording::add_checkpoint() {
     for (std::size_t i = 0; i < layers.size(); ++i) versions_[i + 1].add(std::move(layers[i]));
     checkpoints_.push_back(std::move(checkpoint));
     based_on_ = checkpoints_.size() - 1;
+    journal_bytes_at_checkpoint_ = journal_bytes_;
     thin_out();
+    while (journal_bytes_ > bounds_.journal && checkpoints_.size() > 1) drop_beginning();
+}
+
+void Recording::drop_beginning() {
+    const std::size_t inputs = checkpoints_[1].inputs;
+    std::lock_guard lock(mutex_);
+    for (std::size_t i = 0; i < inputs; ++i) journal_bytes_ -= journal_[i].bytes();
+    journal_.erase(journal_.begin(), journal_.begin() + static_cast<std::ptrdiff_t>(inputs));
+    // A page that only the first checkpoint had a version of has it in the next one as well.
+    for (auto& versions : versions_) versions.merge(0);
+    checkpoints_.erase(checkpoints_.begin());
+    for (Checkpoint& checkpoint : checkpoints_) checkpoint.inputs -= inputs;
+    --based_on_;
+    journal_bytes_at_checkpoint_ = journal_bytes_;
 }
 
 // The one goes without which the gap is smallest for its age: gaps grow with the distance from now.
 void Recording::thin_out() {
-    while (checkpoints_.size() > std::max<std::size_t>(keep_, 2)) {
+    while (checkpoints_.size() > std::max<std::size_t>(bounds_.keep, 2)) {
         const auto at = [this](std::size_t i) { return static_cast<double>(checkpoints_[i].instructions); };
         std::size_t least = 1;
         double least_gap = 0;
         for (std::size_t i = 1; i + 1 < checkpoints_.size(); ++i) {
-            const double age = at(checkpoints_.size() - 1) - at(i) + static_cast<double>(every_);
+            const double age = at(checkpoints_.size() - 1) - at(i) + static_cast<double>(bounds_.every);
             const double gap = (at(i + 1) - at(i - 1)) / age;
             if (i == 1 || gap < least_gap) {
                 least = i;
@@ -300,12 +329,51 @@ void Recording::go_back(std::size_t index) {
     based_on_ = index;
 }
 
+// ---------------------------------------------------------------- pages of memory and of disks alike
+
+u64 Recording::pages_of_device(std::size_t which) const {
+    return which == 0 ? ram_.pages() : (disks_[which - 1]->size() + page_size - 1) / page_size;
+}
+
+std::set<u64> Recording::written_since_base(std::size_t which) const {
+    if (which == 0) {
+        std::set<u64> pages;
+        const PageSet dirty = ram_.dirty(DirtyLog::replay);
+        for (u64 page = dirty.next(0); page < dirty.pages(); page = dirty.next(page + 1)) pages.insert(page);
+        return pages;
+    }
+    storage::TrackedDisk& disk = *disks_[which - 1];
+    const std::vector<storage::Run> runs = disk.take_dirty();
+    for (const storage::Run& run : runs) disk.mark_dirty(run.offset, run.length);
+    return pages_of(runs);
+}
+
+Recording::Page Recording::content_at(std::size_t which, u64 page, std::size_t checkpoint) const {
+    if (const Page* const version = versions_[which].find(page, checkpoint)) return *version;
+    Page content{};
+    if (which == 0) {
+        std::memcpy(content.data(), first_memory_.page(page), page_size);
+    } else {
+        const iovec span = span_of(*disks_[which - 1], page, content);
+        check(*disks_[which - 1], first_disks_[which - 1]->read(page * page_size, {&span, 1}));
+    }
+    return content;
+}
+
+void Recording::mark_written(std::size_t which, u64 page) {
+    if (which == 0) {
+        ram_.note_write(ram_.base() + page * page_size, page_size);
+    } else {
+        storage::TrackedDisk& disk = *disks_[which - 1];
+        disk.mark_dirty(page * page_size, std::min<u64>(page_size, disk.size() - page * page_size));
+    }
+}
+
 u64 Recording::bytes() const {
     u64 total = 0;
     for (const auto& versions : versions_) total += versions.pages() * page_size;
     for (const Checkpoint& checkpoint : checkpoints_) total += checkpoint.state.size();
-    for (const Input& input : journal_) total += input.content.size();
-    return total;
+    return total + journal_bytes_;
 }
 
 }  // namespace wirt::machine

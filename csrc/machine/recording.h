@@ -4,7 +4,8 @@
 //
 // A checkpoint holds the state, and the pages of memory and of disks that were written since the one before:
 // each version of a page is kept once. Older checkpoints are thinned out; their pages go over to the next one
-// unless that has them as well.
+// unless that has them as well. A journal that grows over its bound loses its beginning: the recording then
+// begins at a later checkpoint.
 //
 // Threads: take_in() and the rest that the run loop calls are called on its thread, admit() on any, all else
 // while the machine is at rest.
@@ -70,18 +71,36 @@ class PageVersions {
     const Page* find(u64 page, std::size_t layer) const;
     // Adds the pages in which two checkpoints may differ.
     void collect(std::size_t a, std::size_t b, std::set<u64>& pages) const;
+    // Adds all pages of which there is a version.
+    void collect_all(std::set<u64>& pages) const;
+    const Layer& layer(std::size_t index) const { return layers_[index]; }
     u64 pages() const;
 
   private:
-    std::vector<Layer> layers_;  // the first one is empty: what is no version is as in the beginning
+    std::vector<Layer> layers_;  // what is no version is as the recording found it
 };
 
 class Recording final : public InputGate {
   public:
-    // Begins one, with a checkpoint. `every`: instructions between checkpoints; `keep`: how many are kept.
+    struct Bounds {
+        u64 every;         // instructions between checkpoints
+        std::size_t keep;  // checkpoints
+        u64 journal;       // bytes of input; what was taken in since the last checkpoint may exceed it
+    };
+    // Begins one, with a checkpoint.
     Recording(Recordable& machine, memory::GuestRam& ram,
-              std::vector<std::shared_ptr<storage::TrackedDisk>> disks, u64 every, std::size_t keep);
+              std::vector<std::shared_ptr<storage::TrackedDisk>> disks, Bounds bounds);
     ~Recording() override;
+
+    // --- kept with a snapshot (saved_recording.cpp), at rest ---
+
+    // All of it, of a machine that is not in the past.
+    std::vector<u8> save() const;
+    // What save() gave, for a machine that stands where that one stood, with the same memory and disks.
+    // Throws SnapshotError; the machine is in no state to go on then.
+    static std::unique_ptr<Recording> load(Recordable& machine, memory::GuestRam& ram,
+                                           std::vector<std::shared_ptr<storage::TrackedDisk>> disks,
+                                           std::span<const u8> saved);
 
     Admission admit(std::string_view port, std::span<const u8> input) override;
 
@@ -116,10 +135,12 @@ class Recording final : public InputGate {
     void finish_replay();
 
   private:
+    using Page = PageVersions::Page;
     struct Input {
         Position at;
         std::string port;  // empty: no input, but the harts' caches were forgotten
         std::vector<u8> content;
+        u64 bytes() const { return sizeof(Input) + port.size() + content.size(); }
     };
     struct Checkpoint {
         Position at;
@@ -133,13 +154,21 @@ class Recording final : public InputGate {
     void take_in_live();
     void add_checkpoint();
     void thin_out();
+    void append(Input input);
+    // The first checkpoint goes, and what came in before the next one.
+    void drop_beginning();
     void verify(const Position& here);
+    // Of the memory (0) or of a disk: how many pages it has, which were written since checkpoint `based_on_`,
+    // and what one held at a checkpoint.
+    u64 pages_of_device(std::size_t which) const;
+    std::set<u64> written_since_base(std::size_t which) const;
+    Page content_at(std::size_t which, u64 page, std::size_t checkpoint) const;
+    void mark_written(std::size_t which, u64 page);
 
     Recordable& machine_;
     memory::GuestRam& ram_;
     const std::vector<std::shared_ptr<storage::TrackedDisk>> disks_;
-    const u64 every_;
-    const std::size_t keep_;
+    const Bounds bounds_;
 
     std::mutex mutex_;
     bool running_ = false;
@@ -147,7 +176,9 @@ class Recording final : public InputGate {
 
     bool replaying_ = false;
     std::vector<Input> journal_;
-    std::size_t next_ = 0;  // of the journal, in a replay
+    u64 journal_bytes_ = 0;
+    u64 journal_bytes_at_checkpoint_ = 0;  // the last one
+    std::size_t next_ = 0;                 // of the journal, in a replay
     Position end_;
     u64 end_instructions_ = 0;
 

@@ -221,12 +221,12 @@ void Machine::Parts::hart_main(unsigned index) {
 // ---------------------------------------------------------------- in turns
 
 bool Machine::Parts::arrived(u64 stop_at) const {
-    return retired() >= stop_at || leave || (stop_position && position() >= *stop_position);
+    return retired() >= stop_at || leave || gave_up() || (stop_position && position() >= *stop_position);
 }
 
 u64 Machine::Parts::cycles_left() const {
     const Position here = position();
-    u64 left = ~u64{0};
+    u64 left = stop_cycles - std::min(stop_cycles, here.cycles);
     for (const std::optional<Position>& due :
          {stop_position, recording ? recording->next_due() : std::nullopt}) {
         if (due && due->time_ns == here.time_ns && due->cycles > here.cycles)
@@ -354,7 +354,7 @@ void Machine::Parts::deterministic_main() {
                     running = false;
                     break;
                 }
-                stop_with({StopReason::step, 0, 0, nullptr}, false);
+                stop_with({gave_up() ? StopReason::no_progress : StopReason::step, 0, 0, nullptr}, false);
             }
         } catch (...) {
             stop_with({StopReason::host_error, 0, slice.next, std::current_exception()}, false);

@@ -73,7 +73,7 @@ void Machine::Parts::load_state(std::span<const u8> saved) {
     state = MachineState::paused;
     stop = {};
     stop_is_final = false;
-    stop_instructions = ~u64{0};
+    stop_instructions = stop_cycles = ~u64{0};
 }
 
 void Machine::Parts::forget_caches() {

@@ -38,6 +38,7 @@ void Machine::Parts::receive(std::string_view port, std::span<const u8> input) {
         const auto nic = weak.lock();
         if (nic && nic->name() == port) return nic->receive(input);
     }
+    if (input.size() != sizeof(u64)) return;
     const u64 value = load_le<u64>(input.data());
     if (port == "generation") board->new_generation();
     if (port == "entropy") entropy.reseed(value);
@@ -144,7 +145,7 @@ Recording& recorded(const std::unique_ptr<Recording>& recording) {
 
 }  // namespace
 
-void Machine::record(u64 checkpoint_every, u64 keep) {
+void Machine::record(u64 checkpoint_every, u64 keep, u64 journal_bytes) {
     std::lock_guard lock(parts_->control);
     Parts& parts = *parts_;
     parts.settle_stop();
@@ -158,7 +159,8 @@ void Machine::record(u64 checkpoint_every, u64 keep) {
             "a machine with devices in Python cannot be recorded: what they answer is not known");
     if (checkpoint_every == 0 || keep < 2)
         throw ConfigError("a recording has at least two checkpoints, some instructions from each other");
-    parts.recording = std::make_unique<Recording>(parts, parts.ram, parts.disks, checkpoint_every, keep);
+    parts.recording = std::make_unique<Recording>(parts, parts.ram, parts.disks,
+                                                  Recording::Bounds{checkpoint_every, keep, journal_bytes});
     parts.connect(parts.recording.get());
 }
 
@@ -183,6 +185,30 @@ std::optional<RecordingInfo> Machine::recording() const {
                          recording.inputs(),
                          recording.bytes(),
                          recording.replaying()};
+}
+
+std::vector<u8> Machine::save_recording() const {
+    require_still();
+    std::lock_guard lock(parts_->control);
+    if (!parts_->recording || parts_->recording->replaying()) return {};
+    return parts_->recording->save();
+}
+
+void Machine::load_recording(std::span<const u8> saved) {
+    std::lock_guard lock(parts_->control);
+    Parts& parts = *parts_;
+    if (!parts.config.deterministic || parts.state != MachineState::paused || parts.recording)
+        throw StateError(
+            "a recording is loaded into a machine that has just got the state that it ends with");
+    try {
+        parts.recording = Recording::load(parts, parts.ram, parts.disks, saved);
+    } catch (const SnapshotError&) {
+        throw;
+    } catch (const Error& error) {
+        // A part that refuses says so in its own words.
+        throw SnapshotError(error.what());
+    }
+    parts.connect(parts.recording.get());
 }
 
 void Machine::rewind(u64 instructions) {

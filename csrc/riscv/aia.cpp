@@ -84,9 +84,10 @@ bool Hart::interrupt_file_access(u16 number, u64 mask, u64 value, bool writes, u
 // 5.2.1, 5.4.1: the interrupts whose enable bit is writable, but for the external one.
 u64 Hart::configurable_interrupts(Privilege level) const {
     if (level == Privilege::supervisor) {
-        return (mideleg_ | aia_.mvien) & (irq_bit(irq_ssi) | irq_bit(irq_sti));
+        return (mideleg_ | aia_.mvien) & (irq_bit(irq_ssi) | irq_bit(irq_sti) | irq_bit(irq_lcofi));
     }
-    return irq_bit(irq_ssi) | irq_bit(irq_msi) | irq_bit(irq_sti) | irq_bit(irq_mti) | irq_bit(irq_sei);
+    return (interrupts() & irq_bit(irq_lcofi)) | irq_bit(irq_ssi) | irq_bit(irq_msi) | irq_bit(irq_sti) |
+           irq_bit(irq_mti) | irq_bit(irq_sei);
 }
 
 bool Hart::iprio_access(u64 select, Privilege level, u64 mask, u64 value, u64& old) {

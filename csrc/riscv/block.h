@@ -1,9 +1,9 @@
 // Decoded guest code: runs of pre-decoded instructions, found by physical address.
 //
-// A block lies within one page and ends at an unconditional control transfer, at an instruction that may change
-// how what follows is decoded or translated, or at the next multiple of `span` bytes. It goes on behind a
-// conditional branch: a branch that is taken leaves it early, through an exit of its own. Because of these rules
-// where a block ends depends on addresses only, not on where execution entered or stopped.
+// A block lies within one page and ends at an unconditional control transfer, at an instruction that may
+// change how what follows is decoded or translated, or at the next multiple of `span` bytes. It goes on
+// behind a conditional branch: a branch that is taken leaves it early, through an exit of its own. Because of
+// these rules where a block ends depends on addresses only, not on where execution entered or stopped.
 //
 // Blocks are chained within their page only. So all that a page's loss leaves dangling are the jump caches.
 #pragma once

@@ -31,7 +31,7 @@ constexpr u64 mstatus_fields = mstatus::sie | mstatus::mie | mstatus::spie | mst
 
 constexpr u64 pmp_address_mask = (u64{1} << 54) - 1;
 constexpr u8 pmpcfg_writable = 0x9f;
-constexpr u64 mcountinhibit_writable = 5;
+constexpr u64 fixed_counters = 5;  // bits of mcountinhibit
 
 // UXL and SXL are fixed at 64 bits.
 constexpr u64 mstatus_fixed = u64{2} << 32 | u64{2} << 34;
@@ -107,6 +107,14 @@ std::vector<CsrInfo> build_csrs() {
         {csr_mireg, "mireg"},
         {csr_mtopei, "mtopei"},
         {csr_mtopi, "mtopi"},
+        {csr_scountovf, "scountovf"},
+        {csr_seed, "seed"},
+        {csr_mseccfg, "mseccfg"},
+        {csr_tselect, "tselect"},
+        {csr_tdata1, "tdata1"},
+        {csr_tdata2, "tdata2"},
+        {csr_tdata3, "tdata3"},
+        {csr_tinfo, "tinfo"},
         {csr_vsstatus, "vsstatus"},
         {csr_vsie, "vsie"},
         {csr_vstvec, "vstvec"},
@@ -146,7 +154,7 @@ std::vector<CsrInfo> build_csrs() {
     for (u16 i = 0; i < 2; ++i) list.push_back({static_cast<u16>(csr_pmpcfg0 + 2 * i), pmpcfg[i]});
     // Numbered families; their names live as long as the process.
     static std::vector<std::string> names;
-    names.reserve(16 + 3 * 29);
+    names.reserve(16 + 3 * 29 + 3 * 4);
     const auto family = [&](const char* stem, u16 first_number, u16 first_index, u16 count) {
         for (u16 i = 0; i < count; ++i) {
             names.push_back(stem + std::to_string(first_index + i));
@@ -157,6 +165,9 @@ std::vector<CsrInfo> build_csrs() {
     family("mhpmevent", csr_mhpmevent3, 3, 29);
     family("mhpmcounter", csr_mhpmcounter3, 3, 29);
     family("hpmcounter", csr_hpmcounter3, 3, 29);
+    family("mstateen", csr_mstateen0, 0, 4);
+    family("sstateen", csr_sstateen0, 0, 4);
+    family("hstateen", csr_hstateen0, 0, 4);
     std::sort(list.begin(), list.end(),
               [](const CsrInfo& a, const CsrInfo& b) { return a.number < b.number; });
     return list;
@@ -186,9 +197,10 @@ void Hart::update_timer() {
     }
 }
 
-// CBIE = 2 is reserved: such a write leaves the field as it is.
+// CBIE = 2 is reserved: such a write leaves the field as it is. So is PMM = 1, which becomes 0.
 u64 Hart::write_envcfg(u64 old, u64 value, u64 writable) {
     if ((value & envcfg::cbie) == u64{2} << 4) value = (value & ~envcfg::cbie) | (old & envcfg::cbie);
+    if ((value & envcfg::pmm) == u64{1} << 32) value &= ~envcfg::pmm;
     return value & writable;
 }
 
@@ -246,15 +258,31 @@ u64 Hart::senvcfg_writable() const {
     u64 writable = envcfg::fiom;
     if (isa_.has(Extension::zicbom)) writable |= envcfg::cbie | envcfg::cbcfe;
     if (isa_.has(Extension::zicboz)) writable |= envcfg::cbze;
+    if (isa_.has(Extension::ssnpm)) writable |= envcfg::pmm;
     return writable;
 }
 
+u64 Hart::interrupts() const {
+    return all_irqs | delegated_always_ | (isa_.has(Extension::sscofpmf) ? irq_bit(irq_lcofi) : 0);
+}
+
+u64 Hart::supervisor_interrupts() const {
+    return interrupts() & (supervisor_irqs | irq_bit(irq_lcofi));
+}
+
 u64 Hart::menvcfg_writable() const {
-    u64 writable = senvcfg_writable();
+    u64 writable = senvcfg_writable() & ~envcfg::pmm;
+    if (isa_.has(Extension::smnpm)) writable |= envcfg::pmm;
+    if (isa_.has(Extension::svpbmt)) writable |= envcfg::pbmte;
     if (isa_.has(Extension::svadu)) writable |= envcfg::adue;
     // The SBI of the monitor keeps its time in stimecmp, whether the guest may see that register or not.
     if (isa_.has(Extension::sstc) || environment_.serves_sbi()) writable |= envcfg::stce;
     return writable;
+}
+
+// PMM is there by Ssnpm, as it is in senvcfg.
+u64 Hart::henvcfg_writable() const {
+    return (menvcfg_writable() & ~envcfg::pmm) | (isa_.has(Extension::ssnpm) ? envcfg::pmm : 0);
 }
 
 void Hart::write_mstatus(u64 value, u64 mask) {
@@ -277,7 +305,6 @@ void Hart::require_legal(bool legal, const char* what) const {
 // What no guest could have brought about is not taken from a saved state: much of it is used as an index.
 void Hart::require_legal_state() const {
     const auto require = [this](bool legal, const char* what) { require_legal(legal, what); };
-    const u64 irqs = all_irqs | delegated_always_;
     const auto require_bits = [&](u64 value, u64 bits, const char* what) {
         require((value & ~bits) == 0, what);
     };
@@ -291,9 +318,9 @@ void Hart::require_legal_state() const {
     require_bits(mstatus_ ^ mstatus_fixed, mstatus_writable() | mstatus::sd, "mstatus");
     require((mstatus_ & mstatus::mpp) != u64{2} << mstatus::mpp_shift, "mstatus.MPP");
     require(((mstatus_ & mstatus::sd) != 0) == mstatus::dirty(mstatus_), "mstatus.SD");
-    require_bits(mip_.load(), irqs, "mip");
-    require_bits(mie_, irqs, "mie");
-    require_bits(mideleg_, supervisor_irqs, "mideleg");
+    require_bits(mip_.load(), interrupts(), "mip");
+    require_bits(mie_, interrupts(), "mie");
+    require_bits(mideleg_, supervisor_interrupts(), "mideleg");
     require_bits(medeleg_, delegable_exceptions | (has_h_ ? guest_exceptions : 0), "medeleg");
     require_bits(mtvec_ | stvec_, ~u64{2}, "trap vector");
     require_bits(mepc_ | sepc_, ~u64{1}, "mepc or sepc");
@@ -301,9 +328,12 @@ void Hart::require_legal_state() const {
     require_bits(menvcfg_, menvcfg_writable(), "menvcfg");
     require_bits(senvcfg_, senvcfg_writable(), "senvcfg");
     for (const u64 configuration : {menvcfg_, senvcfg_})
-        require((configuration & envcfg::cbie) != u64{2} << 4, "envcfg.CBIE");
+        require(
+            (configuration & envcfg::cbie) != u64{2} << 4 && (configuration & envcfg::pmm) != u64{1} << 32,
+            "envcfg");
     require_bits(mcounteren_ | scounteren_, 0xffff'ffff, "counter enable");
-    require_bits(mcountinhibit_, mcountinhibit_writable, "mcountinhibit");
+    require_bits(mcountinhibit_, fixed_counters | (isa_.has(Extension::sscofpmf) ? Performance::mask : 0),
+                 "mcountinhibit");
     for (const u8 cfg : pmpcfg_) {
         require_bits(cfg, pmpcfg_writable, "pmpcfg");
         require(pmp_permission_exists(cfg), "pmpcfg");
@@ -340,10 +370,12 @@ bool Hart::csr_accessible(u16 number, bool writes) const {
             return (menvcfg_ & envcfg::stce) != 0 && bit(mcounteren_, 1);
         case csr_sireg:
         case csr_stopei:
-            return privilege_ == Privilege::machine || supervisor_file_accessible(number);
+            if (privilege_ != Privilege::machine && !supervisor_file_accessible(number)) return false;
+            break;
         default:
             break;
     }
+    if (!extension_csr_accessible(number, writes)) return false;
     if (number >= csr_cycle && number < csr_cycle + 32) {
         const unsigned counter = number - csr_cycle;
         if (!isa_.has(counter < 3 ? Extension::zicntr : Extension::zihpm)) return false;
@@ -492,6 +524,7 @@ bool Hart::csr_read(u16 number, u64& value) {
         value = pmpaddr_[number - csr_pmpaddr0];
         return true;
     }
+    if (extension_csr_read(number, value)) return true;
     // Zihpm: the further counters are there and count nothing.
     const bool hpm = (number >= csr_mhpmcounter3 && number < csr_mhpmcounter3 + 29) ||
                      (number >= csr_hpmcounter3 && number < csr_hpmcounter3 + 29) ||
@@ -550,6 +583,7 @@ bool Hart::csr_write(u16 number, u64 value) {
             return true;
         case csr_senvcfg:
             senvcfg_ = write_envcfg(senvcfg_, value, senvcfg_writable());
+            select_translation();
             return true;
         case csr_sscratch:
             sscratch_ = value;
@@ -564,7 +598,7 @@ bool Hart::csr_write(u16 number, u64 value) {
             stval_ = value;
             return true;
         case csr_sip: {
-            const u64 writable = irq_bit(irq_ssi) & mideleg_;
+            const u64 writable = (irq_bit(irq_ssi) | irq_bit(irq_lcofi)) & mideleg_;
             mip_.fetch_and(~writable | value);
             mip_.fetch_or(value & writable);
             if ((aia_.mvien & ~mideleg_ & irq_bit(irq_ssi)) != 0) write_mvip(value, irq_bit(irq_ssi));
@@ -592,11 +626,11 @@ bool Hart::csr_write(u16 number, u64 value) {
             medeleg_ = value & (delegable_exceptions | (has_h_ ? guest_exceptions : 0));
             return true;
         case csr_mideleg:
-            mideleg_ = value & supervisor_irqs;
+            mideleg_ = value & supervisor_interrupts();
             update_virtual_interrupts();
             return true;
         case csr_mie:
-            mie_ = value & (all_irqs | delegated_always_);
+            mie_ = value & interrupts();
             return true;
         case csr_mtvec:
             mtvec_ = value & ~u64{2};
@@ -608,7 +642,8 @@ bool Hart::csr_write(u16 number, u64 value) {
             const u64 old = menvcfg_;
             menvcfg_ = write_envcfg(menvcfg_, value, menvcfg_writable());
             if (((old ^ menvcfg_) & envcfg::stce) != 0) mip_.fetch_and(~irq_bit(irq_sti));
-            if (((old ^ menvcfg_) & envcfg::adue) != 0) flush_all();
+            if (((old ^ menvcfg_) & (envcfg::adue | envcfg::pbmte)) != 0) flush_all();
+            select_translation();
             update_timer();
             events_.fetch_or(ev_settle);
             return true;
@@ -621,9 +656,12 @@ bool Hart::csr_write(u16 number, u64 value) {
             csr_read(csr_minstret, instret);
             cycle += bit(mcountinhibit_, 0) ? 0 : own;
             instret += bit(mcountinhibit_, 2) ? 0 : own;
-            mcountinhibit_ = value & mcountinhibit_writable;
+            const bool programmable = isa_.has(Extension::sscofpmf);
+            if (programmable) accrue(ahead() - own);
+            mcountinhibit_ = value & (fixed_counters | (programmable ? Performance::mask : 0));
             write_cycle(cycle);
             write_instret(instret);
+            if (programmable) update_performance();
             return true;
         }
         case csr_mcycle:
@@ -647,6 +685,7 @@ bool Hart::csr_write(u16 number, u64 value) {
         case csr_mip: {
             u64 writable = irq_bit(irq_ssi) | irq_bit(irq_sei);
             if ((menvcfg_ & envcfg::stce) == 0) writable |= irq_bit(irq_sti);
+            if (isa_.has(Extension::sscofpmf)) writable |= irq_bit(irq_lcofi);
             if ((aia_.mvien & irq_bit(irq_sei)) != 0) writable &= ~irq_bit(irq_sei);
             writable |= delegated_always_ & irq_bit(irq_vssi);
             mip_.fetch_and(~writable | value);
@@ -677,6 +716,7 @@ bool Hart::csr_write(u16 number, u64 value) {
         }
         return true;
     }
+    if (extension_csr_write(number, value)) return true;
     return (number >= csr_mhpmcounter3 && number < csr_mhpmcounter3 + 29) ||
            (number >= csr_mhpmevent3 && number < csr_mhpmevent3 + 29) || hypervisor_write(number, value) ||
            aia_write(number, value);

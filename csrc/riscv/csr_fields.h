@@ -51,6 +51,7 @@ enum Interrupt : u8 {
     irq_vsei = 10,
     irq_mei = 11,
     irq_sgei = 12,
+    irq_lcofi = 13,
 };
 constexpr u64 irq_bit(Interrupt which) {
     return u64{1} << which;
@@ -74,11 +75,13 @@ constexpr bool dirty(u64 value) {
 
 inline constexpr u64 sstatus_writable =
     mstatus::sie | mstatus::spie | mstatus::spp | mstatus::fs | mstatus::vs | mstatus::sum | mstatus::mxr;
-inline constexpr u64 sstatus_visible = sstatus_writable | mstatus::ube | mstatus::xs | mstatus::uxl | mstatus::sd;
+inline constexpr u64 sstatus_visible =
+    sstatus_writable | mstatus::ube | mstatus::xs | mstatus::uxl | mstatus::sd;
 
 namespace hstatus {
 inline constexpr u64 gva = 1u << 6, spv = 1u << 7, spvp = 1u << 8, hu = 1u << 9, vgein = 63u << 12,
-                     vtvm = 1u << 20, vtw = 1u << 21, vtsr = 1u << 22, vsxl = u64{3} << 32;
+                     vtvm = 1u << 20, vtw = 1u << 21, vtsr = 1u << 22, vsxl = u64{3} << 32,
+                     hupmm = u64{3} << 48;
 inline constexpr unsigned vgein_shift = 12;
 }  // namespace hstatus
 
@@ -88,12 +91,28 @@ inline constexpr unsigned iid_shift = 16;
 }  // namespace hvictl
 
 namespace envcfg {
-inline constexpr u64 fiom = 1, cbie = 3u << 4, cbcfe = 1u << 6, cbze = 1u << 7, adue = u64{1} << 61,
-                     stce = u64{1} << 63;
-}  // namespace envcfg
+inline constexpr u64 fiom = 1, cbie = 3u << 4, cbcfe = 1u << 6, cbze = 1u << 7, pmm = u64{3} << 32,
+                     adue = u64{1} << 61, pbmte = u64{1} << 62, stce = u64{1} << 63;
+}
+
+namespace mseccfg {
+inline constexpr u64 useed = 1u << 8, sseed = 1u << 9;
+}
+
+// Of mstateen0; the last one of the other three, too.
+namespace stateen {
+inline constexpr u64 imsic = u64{1} << 58, aia = u64{1} << 59, csrind = u64{1} << 60, envcfg = u64{1} << 62,
+                     se = u64{1} << 63;
+}
+
+namespace mhpmevent {
+inline constexpr u64 vuinh = u64{1} << 58, vsinh = u64{1} << 59, uinh = u64{1} << 60, sinh = u64{1} << 61,
+                     minh = u64{1} << 62, of = u64{1} << 63;
+}  // namespace mhpmevent
 
 namespace pte {
-inline constexpr u64 v = 1, r = 2, w = 4, x = 8, u = 16, g = 32, a = 64, d = 128;
+inline constexpr u64 v = 1, r = 2, w = 4, x = 8, u = 16, g = 32, a = 64, d = 128, pbmt = u64{3} << 61,
+                     n = u64{1} << 63;
 }  // namespace pte
 
 // Priority numbers of the Advanced Interrupt Architecture go to 255 and beyond (an IMSIC's identities, to
@@ -204,6 +223,21 @@ enum CsrNumber : u16 {
     csr_mcycle = 0xb00,
     csr_minstret = 0xb02,
     csr_mhpmcounter3 = 0xb03,
+    // Sscofpmf
+    csr_scountovf = 0xda0,
+    // Zkr
+    csr_seed = 0x015,
+    csr_mseccfg = 0x747,
+    // Smstateen
+    csr_sstateen0 = 0x10c,
+    csr_mstateen0 = 0x30c,
+    csr_hstateen0 = 0x60c,
+    // Sdtrig
+    csr_tselect = 0x7a0,
+    csr_tdata1 = 0x7a1,
+    csr_tdata2 = 0x7a2,
+    csr_tdata3 = 0x7a3,
+    csr_tinfo = 0x7a4,
 };
 
 }  // namespace wirt::riscv

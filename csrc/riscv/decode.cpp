@@ -1,6 +1,6 @@
 // From guest code to pre-decoded blocks.
 //
-// Untrusted input: the code. Decoding reads each halfword once; a block is bounded by BlockCache::span.
+// Untrusted input: the code. Decoding reads each part of it once; a block is bounded by BlockCache::span.
 #include <algorithm>
 #include <bit>
 #include <cstring>
@@ -50,6 +50,10 @@ bool csr_stays_in_block(Opcode op, u16 number, u8 operand, bool writes) {
 
 u16 load_half(const u8* from) {
     return __atomic_load_n(reinterpret_cast<const u16*>(from), __ATOMIC_RELAXED);
+}
+
+u32 load_word(const u8* from) {
+    return __atomic_load_n(reinterpret_cast<const u32*>(from), __ATOMIC_RELAXED);
 }
 
 struct Decoded {
@@ -115,6 +119,7 @@ Decoded decode(u32 raw, unsigned length, u32 place, const IsaConfig& isa, const 
         case Format::FL:
         case Format::FFF:
         case Format::FX:
+        case Format::FLI:
             out.insn.rd = rd;
             break;
         case Format::FFFF_RM:
@@ -167,7 +172,11 @@ Block* Hart::block_at(u64 pc) {
 Block* Hart::lookup(u64 pc) {
     ++stats_.block_lookups;
     const auto page = fetch_page(pc);
-    if (!page) return nullptr;
+    if (!page) {
+        // A trigger is more urgent than the fault (table "Synchronous exception priority").
+        if (triggers_.fetch_armed) trigger_fires(Access::fetch, pc, 1);
+        return nullptr;
+    }
     const u64 physical = ram_.base() + *page * page_size + (pc & page_mask);
     if (Block* block = blocks_.find(physical)) return block;
 
@@ -204,7 +213,13 @@ Block* Hart::build(u64 pc, u64 physical, unsigned max_instructions) {
     const u64 room = std::min(page_left, BlockCache::span - (physical & (BlockCache::span - 1)));
     // Read before the code is: what is written meanwhile makes the block stale, not wrong.
     const u32 generation = ram_.code_generation((physical - ram_.base()) >> page_shift);
+    // It is RAM, and null all the same where the page was to come from another host and never will: the
+    // machine is being closed.
     const u8* host = ram_.host(physical, page_left);
+    if (host == nullptr) {
+        raise(exc_fetch_access, pc);
+        return nullptr;
+    }
     bool ended = false;
     bool cacheable = true;
     Insn* float_check = nullptr;
@@ -226,9 +241,13 @@ Block* Hart::build(u64 pc, u64 physical, unsigned max_instructions) {
     };
 
     while (!ended && at < room && count < max_instructions) {
-        u32 raw = load_half(host + at);
+        // Ziccif: an instruction that is aligned is read as one.
+        const bool aligned = ((physical + at) & 3) == 0;
+        u32 raw = aligned ? load_word(host + at) : load_half(host + at);
         unsigned length = 2;
-        if (!is_compressed(raw)) {
+        if (is_compressed(raw)) {
+            raw &= 0xffff;
+        } else {
             length = 4;
             if (at + 4 > page_left) {
                 // The other half is on the next page, which is translated on its own and may be anywhere:
@@ -237,14 +256,19 @@ Block* Hart::build(u64 pc, u64 physical, unsigned max_instructions) {
                 cacheable = false;
                 const auto next_page = fetch_page(pc + at + 2);
                 if (!next_page) return nullptr;
-                raw |= static_cast<u32>(load_half(ram_.host(ram_.base() + *next_page * page_size, 2))) << 16;
-            } else {
+                const u8* rest = ram_.host(ram_.base() + *next_page * page_size, 2);
+                if (rest == nullptr) {
+                    raise(exc_fetch_access, pc + at + 2);
+                    return nullptr;
+                }
+                raw |= static_cast<u32>(load_half(rest)) << 16;
+            } else if (!aligned) {
                 raw |= static_cast<u32>(load_half(host + at + 2)) << 16;
             }
         }
         const u8 offset = static_cast<u8>(at / 2);
         const u32 place = static_cast<u32>(start + at);
-        if (breakpoint_near(pc + at)) {
+        if (breakpoint_near(pc + at) || (triggers_.fetch_armed && trigger_near(pc + at))) {
             put({handlers_[op_breakpoint], 0, slot_uncounted, offset, 0, 0}, op_illegal);
         }
         Decoded decoded = decode(raw, length, place, isa_, handlers_);
@@ -297,7 +321,11 @@ Block* Hart::build(u64 pc, u64 physical, unsigned max_instructions) {
 
 Block* Hart::build_scratch(u64 pc, unsigned max_instructions) {
     const auto page = fetch_page(pc);
-    if (!page) return nullptr;
+    if (!page) {
+        // A trigger is more urgent than the fault (table "Synchronous exception priority").
+        if (triggers_.fetch_armed) trigger_fires(Access::fetch, pc, 1);
+        return nullptr;
+    }
     return build(pc, ram_.base() + *page * page_size + (pc & page_mask), max_instructions);
 }
 

@@ -44,11 +44,9 @@ constexpr SpecialRule specials[] = {
 constexpr PairRule pairs[] = {
 #define SPECIAL(...)
 #define TRIPLE(...)
-#define FUSED(id, first, second, condition, ...)                                  \
-    {Opcode::first, Opcode::second, op_##id,                                      \
-     []([[maybe_unused]] const Insn& a, [[maybe_unused]] const Insn& b) -> bool { \
-         return condition;                                                        \
-     }},
+#define FUSED(id, first, second, condition, ...) \
+    {Opcode::first, Opcode::second, op_##id,     \
+     []([[maybe_unused]] const Insn& a, [[maybe_unused]] const Insn& b) -> bool { return condition; }},
 #include "riscv/isa/fused.def"
 #undef SPECIAL
 #undef FUSED
@@ -66,9 +64,9 @@ struct TripleRule {
 constexpr TripleRule triples[] = {
 #define SPECIAL(...)
 #define FUSED(...)
-#define TRIPLE(id, first, second, third, condition, ...)                          \
-    {Opcode::first, Opcode::second, Opcode::third, op_##id,                       \
-     []([[maybe_unused]] const Insn& a, [[maybe_unused]] const Insn& b,           \
+#define TRIPLE(id, first, second, third, condition, ...)                \
+    {Opcode::first, Opcode::second, Opcode::third, op_##id,             \
+     []([[maybe_unused]] const Insn& a, [[maybe_unused]] const Insn& b, \
         [[maybe_unused]] const Insn& c) -> bool { return condition; }},
 #include "riscv/isa/fused.def"
 #undef SPECIAL
@@ -104,7 +102,8 @@ void fuse(Insn* slots, const u16* ops, unsigned count, const void* const* handle
     const auto fused_at = [&](unsigned i) -> unsigned {
         for (const TripleRule* rule : index.triple[ops[i]]) {
             if (i + 2 >= count || static_cast<u16>(rule->second) != ops[i + 1] ||
-                static_cast<u16>(rule->third) != ops[i + 2] || !rule->fits(slots[i], slots[i + 1], slots[i + 2]))
+                static_cast<u16>(rule->third) != ops[i + 2] ||
+                !rule->fits(slots[i], slots[i + 1], slots[i + 2]))
                 continue;
             slots[i].handler = handlers[rule->handler];
             return 3;

@@ -41,7 +41,12 @@ void Hart::reset(u64 pc, Privilege privilege) {
     mip_.store(0);
     mtvec_ = mepc_ = mcause_ = mtval_ = mscratch_ = 0;
     stvec_ = sepc_ = scause_ = stval_ = sscratch_ = 0;
-    satp_ = menvcfg_ = senvcfg_ = mcounteren_ = scounteren_ = mcountinhibit_ = 0;
+    satp_ = menvcfg_ = senvcfg_ = mseccfg_ = mcounteren_ = scounteren_ = mcountinhibit_ = 0;
+    std::fill(std::begin(mstateen_), std::end(mstateen_), 0);
+    std::fill(std::begin(hstateen_), std::end(hstateen_), 0);
+    performance_ = {};
+    triggers_ = {};
+    if (isa_.has(Extension::sdtrig)) update_triggers();
     stimecmp_ = ~u64{0};
     aia_ = {};
     h_ = {};
@@ -101,6 +106,7 @@ Hart::Next Hart::settle(u64 until, RunResult& result) {
         }
         if ((events & ev_code_write) != 0) drop_stale_code();
         if ((events & ev_stores) != 0) drop_all_store_entries();
+        if ((events & ev_triggers) != 0) drop_decoded_code();
         if ((events & ev_exit) != 0) {
             result = RunResult::exit;
             return Next::stop;
@@ -110,6 +116,7 @@ Hart::Next Hart::settle(u64 until, RunResult& result) {
             return Next::stop;
         }
         update_timer();
+        const u64 overflow = performance_.active ? until_overflow() : ~u64{0};
         take_interrupt();
 
         const bool timer_on = (menvcfg_ & envcfg::stce) != 0 && (mip_.load() & (u64{1} << irq_sti)) == 0;
@@ -118,8 +125,9 @@ Hart::Next Hart::settle(u64 until, RunResult& result) {
         const u64 slice = environment_.cycles_until(*this, deadline);
         // So far below what an exit without target adds that this passes every limit.
         constexpr u64 longest = u64{1} << 40;
-        limit_.store(std::min(until, cycles_ + std::clamp<u64>(slice, 1, longest)),
-                     std::memory_order_seq_cst);
+        u64 limit = std::min(until, cycles_ + std::clamp<u64>(slice, 1, longest));
+        if (overflow < limit - cycles_) limit = cycles_ + overflow;
+        limit_.store(limit, std::memory_order_seq_cst);
         // An event that came in between had its zero overwritten.
         if (events_.load(std::memory_order_seq_cst) == 0) return Next::resume;
     }
@@ -229,7 +237,11 @@ void Hart::note_host_pages_moved() {
 void Hart::set_breakpoints(std::vector<u64> virtual_addresses) {
     breakpoints_ = std::move(virtual_addresses);
     std::sort(breakpoints_.begin(), breakpoints_.end());
-    // Blocks carry the checks: all are decoded anew.
+    // Blocks carry the checks.
+    drop_decoded_code();
+}
+
+void Hart::drop_decoded_code() {
     blocks_.clear();
     ++code_version_;
     flush_jump_caches();
@@ -249,9 +261,7 @@ bool Hart::breakpoint_near(u64 address) const {
 
 void Hart::forget_caches() {
     flush_all();
-    blocks_.clear();
-    ++code_version_;
-    flush_jump_caches();
+    drop_decoded_code();
 }
 
 void Hart::visit_state(StateVisitor& v) {
@@ -322,6 +332,7 @@ void Hart::visit_registers(StateVisitor& v) {
     v.field("pmpaddr", pmpaddr_);
     if (machine_file_ != nullptr) visit_aia_state(v);
     if (vector_) vector_->visit_state(v, "hart" + std::to_string(id_) + ".vector");
+    visit_extension_state(v);
 }
 
 }  // namespace wirt::riscv

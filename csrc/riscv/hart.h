@@ -31,7 +31,10 @@
 #include "riscv/csr_fields.h"
 #include "riscv/hypervisor.h"
 #include "riscv/isa_config.h"
+#include "riscv/page_attributes.h"
+#include "riscv/performance.h"
 #include "riscv/tlb.h"
+#include "riscv/triggers.h"
 
 namespace wirt::riscv {
 
@@ -61,6 +64,10 @@ class HartEnvironment {
     virtual void relax(const Hart& hart) = 0;
     // Called (any thread) when an event arrives for a hart that may be parked.
     virtual void wake(const Hart& hart) = 0;
+    // Sixteen bits of the machine's entropy, for the `seed` CSR.
+    virtual u16 draw_entropy() = 0;
+    // Whether what the guest sees may depend on nothing that the host decides.
+    virtual bool deterministic() const = 0;
 };
 
 enum class RunResult : u8 {
@@ -165,6 +172,8 @@ class Hart {
     void suspend() { suspended_ = true; }
     bool has_events() const { return events_.load(std::memory_order_seq_cst) != 0; }
     void set_breakpoints(std::vector<u64> virtual_addresses);
+    // Whether mhpmevent may hold this selector.
+    bool counts_event(u64 selector) const;
     void visit_state(StateVisitor& v);
     // What a hart that was just loaded has not: translations and decoded code. Every hart, and then
     // GuestRam::forget_code(), or none.
@@ -173,6 +182,13 @@ class Hart {
     struct Stats {
         u64 traps = 0, interrupts = 0, tlb_misses = 0, page_walks = 0, tlb_flushes = 0;
         u64 blocks_built = 0, block_lookups = 0, mmio_accesses = 0, wfi = 0;
+        u64 table_reads = 0;  // entries of page tables that the walks read
+        // Traps by the mode that they were taken into, and by cause: exceptions, then interrupts.
+        enum Level : u8 { machine, supervisor, guest };
+        std::array<std::array<u64, 128>, 3> trap_causes{};
+        void count_trap(Level into, u64 cause, bool interrupt) {
+            ++trap_causes[into][(interrupt ? 64 : 0) + cause];
+        }
     };
     const Stats& stats() const { return stats_; }
     u64 blocks_dropped() const { return blocks_.dropped; }
@@ -189,10 +205,12 @@ class Hart {
         ev_code_write = 16,
         ev_settle = 32,
         ev_host_pages = 64,
-        ev_stores = 128
+        ev_stores = 128,
+        ev_triggers = 256
     };
     enum class CsrOp : u8 { write, set, clear };
     enum class CacheOp : u8 { inval, clean, flush, zero };
+    enum class AtomicUse : u8 { load, store, modify };
     // What a slow operation wants the interpreter to do next.
     enum class Next : u8 { resume /* look up pc_ */, settle /* look at interrupts first */, trap, stop };
 
@@ -221,6 +239,7 @@ class Hart {
     bool breakpoint_at(u64 address) const;
     bool breakpoint_near(u64 address) const;  // one has this page offset
     void standing_after_throw();
+    void drop_decoded_code();
 
     // decode.cpp
     Block* block_at(u64 pc);  // null: fault_ says why
@@ -233,6 +252,8 @@ class Hart {
     };
     Position position() const;  // before the instruction that runs
     void locate();              // makes it that of pc_ and cycles_
+    // How many instructions cycles_ counts that have not been executed.
+    u64 ahead() const { return cycles_ - position().cycles; }
     std::optional<u64> fetch_page(u64 pc);  // index in guest RAM
     void drop_stale_code();
     void flush_jump_caches();
@@ -244,7 +265,7 @@ class Hart {
         bool cacheable;  // the whole 4 KiB page may be accessed alike
     };
     std::optional<Translation> walk(u64 address, Access access, Mode mode, bool update, unsigned size);
-    WalkEntry walk_entry(u64 entry_address, Access use, Access reports, u64 address);
+    WalkEntry walk_entry(u64 entry_address, Access use, Access reports, u64 address, bool update);
     std::optional<Translation> translate_for(u64 address, Access access, unsigned size);
     bool pmp_allows(u64 physical, u64 length, Access access, Privilege mode, bool& whole_page) const;
     void select_translation();
@@ -270,7 +291,17 @@ class Hart {
     bool store_any(u64 address, unsigned size, u64 value);
     bool load_misaligned(u64 address, unsigned size, u64& value);
     bool store_misaligned(u64 address, unsigned size, u64 value);
-    u8* atomic_host(u64 address, unsigned size, bool store);  // null: fault_ says why
+    u8* atomic_host(u64 address, unsigned size, AtomicUse use);  // null: fault_ says why
+    // Ssnpm and Smnpm: the address that a pointer of the data context stands for.
+    u64 unmasked(u64 pointer) const { return pointer_bits_ == 0 ? pointer : masked_address(pointer); }
+    u64 masked_address(u64 pointer) const;
+    PageAttributes page_attributes(u64 configuration) const {
+        return {isa_.has(Extension::svnapot), (configuration & envcfg::pbmte) != 0};
+    }
+    unsigned pointer_mask_length(Mode mode) const;
+    bool remembered(Access access, const Translation& translation, u64 address) const {
+        return translation.cacheable && !(triggers_.data_armed && trigger_page(access, address));
+    }
     bool cache_block(CacheOp op, u64 address);
 
     // two_stage.cpp
@@ -296,6 +327,10 @@ class Hart {
     u64 misa() const;
     u64 mstatus_writable() const;
     u64 menvcfg_writable() const;
+    u64 henvcfg_writable() const;
+    u64 mstateen_writable(unsigned index) const;
+    u64 interrupts() const;             // bits of mie and mip that there are
+    u64 supervisor_interrupts() const;  // those that may be delegated
     u64 senvcfg_writable() const;
     void write_mstatus(u64 value, u64 mask);
     u64 mip();
@@ -306,6 +341,33 @@ class Hart {
     static u64 write_envcfg(u64 old, u64 value, u64 writable);
     void require_legal(bool legal, const char* what) const;
     void require_legal_state() const;
+
+    // csr_extensions.cpp
+    bool extension_csr_accessible(u16 number, bool writes) const;
+    bool withheld_from_guest(u16 number) const;
+    bool extension_csr_read(u16 number, u64& value);
+    bool extension_csr_write(u16 number, u64 value);
+    void visit_extension_state(StateVisitor& v);
+
+    // performance.cpp
+    u64 event_flags() const;
+    u64 event_total(u64 event, u64 ahead) const;
+    bool counter_runs(unsigned counter) const;
+    void accrue(u64 ahead);
+    void update_performance();
+    void performance_mode_changed();
+    u64 until_overflow();
+    bool performance_read(u16 number, u64& value, u64 ahead);
+    bool performance_write(u16 number, u64 value, u64 ahead);
+
+    // triggers.cpp
+    bool trigger_read(u16 number, u64& value) const;
+    bool trigger_write(u16 number, u64 value);
+    u64 legal_tdata1(u64 value) const;
+    bool trigger_fires(Access access, u64 address, unsigned size);  // fault_ is then its exception
+    bool trigger_page(Access access, u64 address) const;  // the page of data may hold such an address
+    bool trigger_near(u64 pc) const;                      // code at this offset in a page may
+    void update_triggers();
 
     // vector/configuration.cpp
     bool execute_vector(const Insn& insn);
@@ -393,9 +455,9 @@ class Hart {
     std::atomic<u32> events_{0};
     Fault fault_{};
     u64 atomic_note_ = 0;  // RAM address + 1 of an atomic's target on a watched page: noted after the write
-    // Where a slow operation was called from; null: pc_ and cycles_ say it. Else cycles_ is the count as of the
-    // end of the instruction's block, at_page_ the page that it is on, and locate() makes of them what pc_ and
-    // cycles_ are before the instruction.
+    // Where a slow operation was called from; null: pc_ and cycles_ say it. Else cycles_ is the count as of
+    // the end of the instruction's block, at_page_ the page that it is on, and locate() makes of them what
+    // pc_ and cycles_ are before the instruction.
     const Insn* at_insn_ = nullptr;
     u64 at_page_ = 0;
     u64 reservation_ = ~u64{0};  // physical address
@@ -434,9 +496,14 @@ class Hart {
     // traps and the rest of the privileged registers
     u64 mtvec_ = 0, mepc_ = 0, mcause_ = 0, mtval_ = 0, mscratch_ = 0;
     u64 stvec_ = 0, sepc_ = 0, scause_ = 0, stval_ = 0, sscratch_ = 0;
-    u64 satp_ = 0, stimecmp_ = ~u64{0}, menvcfg_ = 0, senvcfg_ = 0;
+    u64 satp_ = 0, stimecmp_ = ~u64{0}, menvcfg_ = 0, senvcfg_ = 0, mseccfg_ = 0;
+    u64 mstateen_[4] = {}, hstateen_[4] = {};
     u64 mcounteren_ = 0, scounteren_ = 0, mcountinhibit_ = 0;
     u64 cycle_offset_ = 0, instret_offset_ = 0;
+    Performance performance_;
+    Triggers triggers_;
+    unsigned pointer_bits_ = 0;  // PMLEN of the data context
+    bool pointer_signed_ = false;
     u8 pmpcfg_[16] = {};
     u64 pmpaddr_[16] = {};
 

@@ -22,7 +22,7 @@ constexpr u64 hstatus_writable =
 // Table "Bits of hedeleg that must be writable or must be read-only zero".
 constexpr u64 hedeleg_writable = 0xc'b1ff;
 // Read-only zero where menvcfg has a zero.
-constexpr u64 henvcfg_permitted = envcfg::adue | envcfg::stce;
+constexpr u64 henvcfg_permitted = envcfg::adue | envcfg::pbmte | envcfg::stce;
 constexpr u64 hgatp_writable = u64{0x3fff} << 44 | (((u64{1} << 44) - 1) & ~u64{3});
 constexpr u64 mode_field = u64{15} << 60;
 constexpr u64 vsstatus_fields =
@@ -193,7 +193,9 @@ bool Hart::hypervisor_write(u16 number, u64 value) {
         case csr_hstatus: {
             // VGEIN is WLRL: a number that no guest interrupt file has leaves it as it is.
             const u64 vgein = (value & hstatus::vgein) >> hstatus::vgein_shift;
-            const u64 mask = hstatus_writable | (vgein <= guest_files_.size() ? hstatus::vgein : 0);
+            u64 mask = hstatus_writable | (vgein <= guest_files_.size() ? hstatus::vgein : 0);
+            if (isa_.has(Extension::ssnpm)) mask |= hstatus::hupmm;
+            if ((value & hstatus::hupmm) == u64{1} << 48) value &= ~hstatus::hupmm;
             h_.hstatus = (h_.hstatus & ~mask) | (value & mask);
             refresh_guest_interrupts();
             return true;
@@ -222,10 +224,11 @@ bool Hart::hypervisor_write(u16 number, u64 value) {
         case csr_hgeip:
             return true;
         case csr_henvcfg: {
-            const u64 writable = menvcfg_writable() & ~(henvcfg_permitted & ~menvcfg_);
+            const u64 writable = henvcfg_writable() & ~(henvcfg_permitted & ~menvcfg_);
             const u64 old = h_.henvcfg;
             h_.henvcfg = (old & ~writable) | write_envcfg(old, value, writable);
-            if (((old ^ h_.henvcfg) & envcfg::adue) != 0) flush_all();
+            if (((old ^ h_.henvcfg) & (envcfg::adue | envcfg::pbmte)) != 0) flush_all();
+            select_translation();
             return settle_later();
         }
         case csr_hcounteren:
@@ -340,6 +343,12 @@ InterruptFile* Hart::guest_file() const {
 Hart::Verdict Hart::judge_guest_access(u16 number, bool writes) {
     const bool counter = number >= csr_cycle && number < csr_cycle + 32;
     const bool user = privilege_ == Privilege::user;
+    if (number == csr_seed) {
+        // A guest never has it: its hypervisor may answer for it where S-mode could (chapter "Entropy
+        // Source").
+        const bool open = isa_.has(Extension::zkr) && writes && (mseccfg_ & mseccfg::sseed) != 0;
+        return open ? Verdict::virtual_instruction : Verdict::illegal;
+    }
     u64 ignored;
     const bool exists = reaches_interrupt_file(number) ? machine_file_ != nullptr : csr_read(number, ignored);
     if (!exists || (writes && (number >> 10) == 3)) return Verdict::illegal;
@@ -371,6 +380,8 @@ Hart::Verdict Hart::judge_guest_access(u16 number, bool writes) {
     const bool timed = isa_.has(Extension::sstc) && (menvcfg_ & envcfg::stce) != 0 && bit(mcounteren_, 1);
     if (timer && !timed) return Verdict::illegal;
     if (level == 2 || (level == 1 && user)) return Verdict::virtual_instruction;
+    if (!extension_csr_accessible(number, writes)) return Verdict::illegal;
+    if (withheld_from_guest(number)) return Verdict::virtual_instruction;
     const bool injected = (h_.hvictl & hvictl::vti) != 0;
     bool refused = false;
     switch (number) {
@@ -499,6 +510,7 @@ Hart::Next Hart::virtual_instruction() {
 }
 
 void Hart::enter_guest_trap(u64 cause, u64 value, bool interrupt) {
+    stats_.count_trap(Stats::guest, cause, interrupt);
     h_.vscause = cause | (interrupt ? u64{1} << 63 : 0);
     h_.vsepc = pc_;
     h_.vstval = value;
@@ -628,7 +640,9 @@ void Hart::require_legal_hypervisor_state() const {
         require_legal((value & ~bits) == 0, what);
     };
     require_legal(!virtual_ || privilege_ != Privilege::machine, "virtualization mode");
-    require_bits(h_.hstatus ^ u64{2} << 32, hstatus_writable | hstatus::vgein, "hstatus");
+    require_bits(h_.hstatus ^ u64{2} << 32,
+                 hstatus_writable | hstatus::vgein | (isa_.has(Extension::ssnpm) ? hstatus::hupmm : 0),
+                 "hstatus");
     require_legal((h_.hstatus & hstatus::vgein) >> hstatus::vgein_shift <= guest_files_.size(),
                   "hstatus.VGEIN");
     require_bits(h_.hedeleg, hedeleg_writable, "hedeleg");
@@ -636,7 +650,7 @@ void Hart::require_legal_hypervisor_state() const {
     require_bits(h_.hvip, irq_bit(irq_vsti) | irq_bit(irq_vsei), "hvip");
     const u64 files = ((u64{1} << guest_files_.size()) - 1) << 1;
     require_bits(h_.hgeie | guest_lines_.load(), files, "hgeie or hgeip");
-    require_bits(h_.henvcfg, menvcfg_writable(), "henvcfg");
+    require_bits(h_.henvcfg, henvcfg_writable(), "henvcfg");
     require_legal((h_.henvcfg & envcfg::cbie) != u64{2} << 4, "henvcfg.CBIE");
     require_bits(h_.hcounteren, 0xffff'ffff, "hcounteren");
     require_bits(h_.hgatp, hgatp_writable | mode_field, "hgatp");

@@ -1,15 +1,19 @@
 // The interpreter: direct-threaded code over pre-decoded blocks.
 //
 // What it assumes, and everything it calls keeps to:
-//  - `insn` is the current instruction, `page` the virtual page that its block is on, `cycles` the count as of
+//  - `insn` is the current instruction, `page` the virtual page that its block is on, `cycles` the count as
+//  of
 //    the *end* of the block. That is all: the program counter and the block itself are found from `insn` when
 //    somebody asks (Hart::position). Counting, interrupts and the timer are settled when a block is entered:
 //    `cycles` passes `limit_` when the time has come, and other threads set `limit_` to 0 to be heard.
 //  - A branch that is taken leaves its block early: what its exit adds takes back what is skipped.
-//  - `data` is the TLB set of the current translation context. It changes only in instructions that end a block.
-//  - An instruction that calls out of line says first where it is: AT (at_insn_, from which position() tells) or
+//  - `data` is the TLB set of the current translation context. It changes only in instructions that end a
+//  block.
+//  - An instruction that calls out of line says first where it is: AT (at_insn_, from which position() tells)
+//  or
 //    SYNC (pc_ and cycles_ as before the instruction). A call that fails has set fault_.
-//  - Of several instructions in one handler (isa/fused.def) each keeps its slot: what fails in a later one is at
+//  - Of several instructions in one handler (isa/fused.def) each keeps its slot: what fails in a later one is
+//  at
 //    its slot, and what is finished out of line goes on with the next slot's own handler.
 //  - x0 is never written: the decoder redirected such destinations.
 //  - No block is freed while one runs: that happens in lookup() and settle() only, between blocks.
@@ -22,9 +26,12 @@
 #include <cstring>
 #include <limits>
 
+#include "base/atomic128.h"
 #include "base/bits.h"
+#include "riscv/crypto.h"
 #include "riscv/hart.h"
 #include "riscv/softfloat.h"
+#include "riscv/zfa.h"
 
 namespace wirt::riscv {
 
@@ -58,6 +65,10 @@ u64 or_combine(u64 value) {
 // A single-precision value that is not NaN-boxed reads as the canonical NaN (chapter 20, "NaN Boxing").
 u32 unbox(u64 value) {
     return (value >> 32) == 0xffffffff ? static_cast<u32>(value) : 0x7fc00000u;
+}
+
+u16 unbox_half(u64 value) {
+    return (value >> 16) == 0xffff'ffff'ffff ? static_cast<u16>(value) : 0x7e00;
 }
 
 Exit& exit_of(const Insn* insn) {
@@ -102,10 +113,10 @@ u16 link_of(const Insn* insn) {
         ++insn;   \
         DISPATCH; \
     } while (0)
-#define NEXT_B    \
-    do {          \
+#define NEXT_B     \
+    do {           \
         insn += 2; \
-        DISPATCH; \
+        DISPATCH;  \
     } while (0)
 #define NEXT_C     \
     do {           \
@@ -113,26 +124,26 @@ u16 link_of(const Insn* insn) {
         DISPATCH;  \
     } while (0)
 // Out of line: where the hart is can be told from this.
-#define AT                 \
-    do {                   \
-        at_insn_ = insn;   \
-        at_page_ = page;   \
-        cycles_ = cycles;  \
+#define AT                \
+    do {                  \
+        at_insn_ = insn;  \
+        at_page_ = page;  \
+        cycles_ = cycles; \
     } while (0)
 #define SYNC      \
     do {          \
         AT;       \
         locate(); \
     } while (0)
-// Every way into a block is written out where it is used, so that each is an indirect jump of its own that the
-// host predicts by itself.
+// Every way into a block is written out where it is used, so that each is an indirect jump of its own that
+// the host predicts by itself.
 #define PASSED UNLIKELY(cycles > limit_.load(std::memory_order_relaxed))
-#define TAKE                              \
-    do {                                  \
-        cycles += exit_of(insn).adjust;   \
-        if (PASSED) goto leave;           \
-        insn = exit_of(insn).target;      \
-        DISPATCH;                         \
+#define TAKE                            \
+    do {                                \
+        cycles += exit_of(insn).adjust; \
+        if (PASSED) goto leave;         \
+        insn = exit_of(insn).target;    \
+        DISPATCH;                       \
     } while (0)
 #define FALL_THROUGH TAKE
 #define BRANCH(condition)    \
@@ -202,26 +213,26 @@ u16 link_of(const Insn* insn) {
 #define IN_SUPERVISOR(own) \
     if (UNLIKELY(!PLAIN_SUPERVISOR)) goto handle_##own
 #define PLAIN_SUPERVISOR (privilege_ == Privilege::supervisor && !virtual_)
-#define INTERRUPTED                                                                                               \
-    (events_.load(std::memory_order_relaxed) != 0 || (mip_.load(std::memory_order_relaxed) & mie_) != 0 ||        \
+#define INTERRUPTED                                                                                        \
+    (events_.load(std::memory_order_relaxed) != 0 || (mip_.load(std::memory_order_relaxed) & mie_) != 0 || \
      seip_line_.load(std::memory_order_relaxed) || virtual_interrupts_ != 0)
 
 // --- memory ---
-// A tag matches when page and alignment do; the entry then holds the distance to host memory. A miss is handled
-// out of line, once for each type and for the two halves of a pair. What an access out of line has caused (an
-// interrupt, code that is stale) is heard before the next instruction and not at the block's end, so that it
-// does not depend on where a bound has cut the block.
-#define HOST(T, table, address, miss)                                                              \
-    ({                                                                                             \
-        const u64 address_ = (address);                                                            \
-        const TlbEntry& entry_ = data->table[TlbSet::data_index(address_)];                        \
-        if (UNLIKELY(entry_.tag != (address_ & (~page_mask | (sizeof(T) - 1))))) goto miss;         \
-        reinterpret_cast<T*>(address_ + entry_.addend);                                            \
+// A tag matches when page and alignment do; the entry then holds the distance to host memory. A miss is
+// handled out of line, once for each type and for the two halves of a pair. What an access out of line has
+// caused (an interrupt, code that is stale) is heard before the next instruction and not at the block's end,
+// so that it does not depend on where a bound has cut the block.
+#define HOST(T, table, address, miss)                                                       \
+    ({                                                                                      \
+        const u64 address_ = (address);                                                     \
+        const TlbEntry& entry_ = data->table[TlbSet::data_index(address_)];                 \
+        if (UNLIKELY(entry_.tag != (address_ & (~page_mask | (sizeof(T) - 1))))) goto miss; \
+        reinterpret_cast<T*>(address_ + entry_.addend);                                     \
     })
 #define READ(T, address, miss) __atomic_load_n(HOST(T, load, address, miss), __ATOMIC_RELAXED)
 #define WRITE(T, address, value, miss) \
     __atomic_store_n(HOST(T, store, address, miss), static_cast<T>(value), __ATOMIC_RELAXED)
-#define BOXED(T, value) (sizeof(T) == 4 ? 0xffffffff00000000u | (value) : u64{value})
+#define BOXED(T, value) (sizeof(T) == 8 ? u64{value} : (value) | ~u64{0} << (8 * (sizeof(T) % 8)))
 #define LOAD(T, address) RD = static_cast<u64>(READ(T, address, load_##T))
 #define LOAD_B(T, address) RD_B = static_cast<u64>(READ(T, address, load_##T##_b))
 #define LOAD_C(T, address) RD_C = static_cast<u64>(READ(T, address, load_##T##_c))
@@ -233,22 +244,22 @@ u16 link_of(const Insn* insn) {
 #define STORE_B(T, address, source) WRITE(T, address, source, store_##T##_b)
 #define FSTORE(T, address) WRITE(T, address, FS2, fstore_##T)
 // HLV, HLVX and HSV: always out of line, in the guest's translation context.
-#define GUEST_LOAD(T, execute)                                            \
-    do {                                                                  \
-        u64 wide_ = 0;                                                    \
-        SLOW_FALLIBLE(guest_load(RS1, sizeof(T), execute, wide_));        \
-        RD = static_cast<u64>(static_cast<T>(wide_));                     \
-        goto accessed;                                                    \
+#define GUEST_LOAD(T, execute)                                     \
+    do {                                                           \
+        u64 wide_ = 0;                                             \
+        SLOW_FALLIBLE(guest_load(RS1, sizeof(T), execute, wide_)); \
+        RD = static_cast<u64>(static_cast<T>(wide_));              \
+        goto accessed;                                             \
     } while (0)
-#define GUEST_STORE(T)                                                    \
-    do {                                                                  \
-        SLOW_FALLIBLE(guest_store(RS1, sizeof(T), RS2));                  \
-        goto accessed;                                                    \
+#define GUEST_STORE(T)                                   \
+    do {                                                 \
+        SLOW_FALLIBLE(guest_store(RS1, sizeof(T), RS2)); \
+        goto accessed;                                   \
     } while (0)
-#define ATOMIC_TARGET(T, writes)                          \
-    AT;                                                   \
-    u8* const raw_ = atomic_host(RS1, sizeof(T), writes); \
-    if (raw_ == nullptr) goto exception;                  \
+#define ATOMIC_TARGET(T, use)                                     \
+    AT;                                                           \
+    u8* const raw_ = atomic_host(RS1, sizeof(T), AtomicUse::use); \
+    if (raw_ == nullptr) goto exception;                          \
     T* const target_ = reinterpret_cast<T*>(raw_)
 #define ATOMIC_DONE(T)                                    \
     do {                                                  \
@@ -259,7 +270,7 @@ u16 link_of(const Insn* insn) {
     } while (0)
 #define AMO(T, operation)                                                                                   \
     do {                                                                                                    \
-        ATOMIC_TARGET(T, true);                                                                             \
+        ATOMIC_TARGET(T, modify);                                                                           \
         const T b = static_cast<T>(RS2);                                                                    \
         T a = __atomic_load_n(target_, __ATOMIC_RELAXED);                                                   \
         while (!__atomic_compare_exchange_n(target_, &a, static_cast<T>(operation), true, __ATOMIC_SEQ_CST, \
@@ -269,10 +280,33 @@ u16 link_of(const Insn* insn) {
         ATOMIC_DONE(T);                                                                                     \
         RD = static_cast<u64>(static_cast<i64>(static_cast<std::make_signed_t<T>>(a)));                     \
     } while (0)
+// The destination of register 0 holds what nobody asked for, and compares as zero.
+#define AMOCAS(T)                                                                                   \
+    do {                                                                                            \
+        ATOMIC_TARGET(T, modify);                                                                   \
+        T found_ = static_cast<T>(insn->rd < 32 ? RD : 0);                                          \
+        __atomic_compare_exchange_n(target_, &found_, static_cast<T>(RS2), false, __ATOMIC_SEQ_CST, \
+                                    __ATOMIC_SEQ_CST);                                              \
+        ATOMIC_DONE(T);                                                                             \
+        RD = static_cast<u64>(static_cast<i64>(static_cast<std::make_signed_t<T>>(found_)));        \
+    } while (0)
+#define AMOCAS_PAIR                                                                             \
+    do {                                                                                        \
+        ATOMIC_TARGET(Pair, modify);                                                            \
+        const bool named_ = insn->rd < 32;                                                      \
+        const Pair expected_ = named_ ? Pair{x_[insn->rd], x_[insn->rd + 1]} : Pair{};          \
+        const Pair desired_ = insn->rs2 != 0 ? Pair{x_[insn->rs2], x_[insn->rs2 + 1]} : Pair{}; \
+        const Pair found_ = compare_exchange_pair(target_, expected_, desired_);                \
+        ATOMIC_DONE(Pair);                                                                      \
+        if (named_) {                                                                           \
+            x_[insn->rd] = found_.low;                                                          \
+            x_[insn->rd + 1] = found_.high;                                                     \
+        }                                                                                       \
+    } while (0)
 // A reservation is an address and the value read: SC succeeds when the value is still there.
 #define LOAD_RESERVED(T)                                             \
     do {                                                             \
-        ATOMIC_TARGET(T, false);                                     \
+        ATOMIC_TARGET(T, load);                                      \
         const T value_ = __atomic_load_n(target_, __ATOMIC_SEQ_CST); \
         reservation_ = static_cast<u64>(raw_ - ram_.data());         \
         reservation_value_ = static_cast<u64>(value_);               \
@@ -280,7 +314,7 @@ u16 link_of(const Insn* insn) {
     } while (0)
 #define STORE_CONDITIONAL(T)                                                                              \
     do {                                                                                                  \
-        ATOMIC_TARGET(T, true);                                                                           \
+        ATOMIC_TARGET(T, store);                                                                          \
         T expected_ = static_cast<T>(reservation_value_);                                                 \
         const bool stored_ = reservation_ == static_cast<u64>(raw_ - ram_.data()) &&                      \
                              __atomic_compare_exchange_n(target_, &expected_, static_cast<T>(RS2), false, \
@@ -300,8 +334,13 @@ u16 link_of(const Insn* insn) {
 #define F1_S unbox(f_[insn->rs1])
 #define F2_S unbox(f_[insn->rs2])
 #define F3_S unbox(f_[insn->imm & 31])
+#define F1_H unbox_half(f_[insn->rs1])
+#define F2_H unbox_half(f_[insn->rs2])
+#define F3_H unbox_half(f_[insn->imm & 31])
+#define SIGN_H 0x8000u
 #define SIGN_S 0x80000000u
 #define SIGN_D 0x8000000000000000u
+#define SET_H(value) f_[insn->rd] = 0xffffffffffff0000u | static_cast<u16>(value)
 #define SET_S(value) f_[insn->rd] = 0xffffffff00000000u | static_cast<u32>(value)
 #define SET_D(value) f_[insn->rd] = (value)
 #define FLAGGED(expression)                      \
@@ -326,25 +365,26 @@ u16 link_of(const Insn* insn) {
 #define FAST_FLOAT LIKELY(float_fast_&& RM_FIELD == 7)
 #define FP_OP(op, ...) \
     (FAST_FLOAT ? FLAGGED(fp::fast_##op(__VA_ARGS__, flags)) : FLAGGED(fp::op(__VA_ARGS__, RM, flags)))
-// On the host without more ado: where the result is not plainly right, the instruction's own handler does it again.
+// On the host without more ado: where the result is not plainly right, the instruction's own handler does it
+// again.
 #define F64(value) std::bit_cast<double>(u64{value})
 #define F32(value) std::bit_cast<float>(u32{value})
 #define FMA_D(a, b, c) detail::host_fma(F64(a), F64(b), F64(c))
-#define FAST_D(own, expression, good)                             \
-    do {                                                          \
-        using namespace fp;                                       \
-        if (UNLIKELY(!float_fast_)) goto handle_##own;            \
-        const u64 result_ = std::bit_cast<u64>(expression);       \
-        if (UNLIKELY(!good(result_))) goto handle_##own;          \
-        f_[insn->rd] = result_;                                   \
+#define FAST_D(own, expression, good)                       \
+    do {                                                    \
+        using namespace fp;                                 \
+        if (UNLIKELY(!float_fast_)) goto handle_##own;      \
+        const u64 result_ = std::bit_cast<u64>(expression); \
+        if (UNLIKELY(!good(result_))) goto handle_##own;    \
+        f_[insn->rd] = result_;                             \
     } while (0)
-#define FAST_S(own, expression, good)                             \
-    do {                                                          \
-        using namespace fp;                                       \
-        if (UNLIKELY(!float_fast_)) goto handle_##own;            \
-        const u32 result_ = std::bit_cast<u32>(expression);       \
-        if (UNLIKELY(!good(result_))) goto handle_##own;          \
-        SET_S(result_);                                           \
+#define FAST_S(own, expression, good)                       \
+    do {                                                    \
+        using namespace fp;                                 \
+        if (UNLIKELY(!float_fast_)) goto handle_##own;      \
+        const u32 result_ = std::bit_cast<u32>(expression); \
+        if (UNLIKELY(!good(result_))) goto handle_##own;    \
+        SET_S(result_);                                     \
     } while (0)
 #define FP_ADD(a, b) FP_OP(add, a, b)
 #define FP_SUB(a, b) FP_OP(sub, a, b)
@@ -514,6 +554,12 @@ handle_breakpoint:
         if (pc_ != step_over_) return RunResult::breakpoint;
         step_over_ = ~u64{0};
     }
+    if (UNLIKELY(triggers_.fetch_armed) && trigger_fires(Access::fetch, pc_, 1)) {
+        // The instruction behind the check is the one that traps.
+        ++insn;
+        SYNC;
+        goto exception;
+    }
     NEXT;
 
 // Every vector instruction: what to do is a function of its own (riscv/vector).
@@ -532,25 +578,31 @@ handle_end:
 #undef INSN
 #undef EXTENSION
 #define SPECIAL(id, of, condition, ...) handle_##id : {__VA_ARGS__} NEXT;
-#define FUSED(id, first, second, condition, ...) handle_##id : {__VA_ARGS__}
-#define TRIPLE(id, first, second, third, condition, ...) handle_##id : {__VA_ARGS__}
+#define FUSED(id, first, second, condition, ...) \
+    handle_##id : {                              \
+        __VA_ARGS__                              \
+    }
+#define TRIPLE(id, first, second, third, condition, ...) \
+    handle_##id : {                                      \
+        __VA_ARGS__                                      \
+    }
 #include "riscv/isa/fused.def"
 #undef SPECIAL
 #undef FUSED
 #undef TRIPLE
 
 // --- accesses that miss ---
-#define MISSED_LOAD(T, label, finish)                                 \
-    label##_c : __attribute__((unused));                              \
-    ++insn;                                                           \
-    label##_b : __attribute__((unused));                              \
-    ++insn;                                                           \
-    label : {                                                         \
-        AT;                                                           \
-        T value;                                                      \
+#define MISSED_LOAD(T, label, finish)                                          \
+    label##_c : __attribute__((unused));                                       \
+    ++insn;                                                                    \
+    label##_b : __attribute__((unused));                                       \
+    ++insn;                                                                    \
+    label : {                                                                  \
+        AT;                                                                    \
+        T value;                                                               \
         if (!load_slow<T>(RS1 + static_cast<u64>(IMM), value)) goto exception; \
-        finish;                                                       \
-        goto accessed;                                                \
+        finish;                                                                \
+        goto accessed;                                                         \
     }
 #define MISSED_STORE(T, label, source)                                                           \
     label : {                                                                                    \
@@ -566,6 +618,7 @@ handle_end:
     MISSED(u16)
     MISSED(u32)
     MISSED(u64)
+    MISSED_LOAD(u16, fload_u16, f_[insn->rd] = BOXED(u16, value))
     MISSED_LOAD(u32, fload_u32, f_[insn->rd] = BOXED(u32, value))
     MISSED_LOAD(u64, fload_u64, f_[insn->rd] = BOXED(u64, value))
 store_u8_b:
@@ -580,6 +633,7 @@ store_u64_c:
 store_u64_b:
     ++insn;
     MISSED_STORE(u64, store_u64, RS2)
+    MISSED_STORE(u16, fstore_u16, FS2)
     MISSED_STORE(u32, fstore_u32, FS2)
     MISSED_STORE(u64, fstore_u64, FS2)
 }

@@ -57,6 +57,12 @@ constexpr i32 c_imm_cl_w(u32 c) {
 constexpr i32 c_imm_cl_d(u32 c) {
     return static_cast<i32>(bits(c, 10, 3) << 3 | bits(c, 5, 2) << 6);
 }
+constexpr i32 c_imm_byte(u32 c) {
+    return static_cast<i32>(bits(c, 6, 1) | bits(c, 5, 1) << 1);
+}
+constexpr i32 c_imm_half(u32 c) {
+    return static_cast<i32>(bits(c, 5, 1) << 1);
+}
 constexpr i32 c_imm_addi16sp(u32 c) {
     return sx(bits(c, 12, 1) << 9 | bits(c, 6, 1) << 4 | bits(c, 5, 1) << 6 | bits(c, 3, 2) << 7 |
                   bits(c, 2, 1) << 5,
@@ -231,12 +237,13 @@ const InstructionInfo& info(CompressedOpcode opcode) {
 
 const char* format_name(Format format) {
     static constexpr const char* names[] = {
-        "NONE",  "R",       "R1",       "I",      "SHAMT6", "SHAMT5", "S",    "B",    "U",    "J",
-        "FENCE", "FENCEI",  "CSR",      "CSRI",   "SFENCE", "CBO",    "AMO",  "LR",   "HLV",  "HSV",
-        "FL",    "FST",     "FFFF_RM",  "FFF_RM", "FF_RM",  "FFF",    "XFF",  "XF",   "FX",   "XF_RM",
-        "FX_RM", "VSETVLI", "VSETIVLI", "VSETVL", "VL",     "VLS",    "VLX",  "VVV",  "VVX",  "VVI",
-        "VVU",   "VVU6",    "VVF",      "VMV",    "VMX",    "VMF",    "VVVM", "VVXM", "VVIM", "VVFM",
-        "V1",    "VX",      "VI",       "VF",     "V2",     "VD",     "XV2",  "FV2",  "C"};
+        "NONE",     "R",      "R1",     "I",     "SHAMT6",  "SHAMT5", "S",     "B",    "U",
+        "J",        "FENCE",  "FENCEI", "CSR",   "CSRI",    "SFENCE", "CBO",   "AMO",  "LR",
+        "HLV",      "HSV",    "FL",     "FST",   "FFFF_RM", "FFF_RM", "FF_RM", "FFF",  "XFF",
+        "XF",       "FX",     "XF_RM",  "FX_RM", "FLI",     "MOPR",   "MOPRR", "RNUM", "VSETVLI",
+        "VSETIVLI", "VSETVL", "VL",     "VLS",   "VLX",     "VVV",    "VVX",   "VVI",  "VVU",
+        "VVU6",     "VVF",    "VMV",    "VMX",   "VMF",     "VVVM",   "VVXM",  "VVIM", "VVFM",
+        "V1",       "VX",     "VI",     "VF",    "V2",      "VD",     "XV2",   "FV2",  "C"};
     return names[static_cast<unsigned>(format)];
 }
 
@@ -254,6 +261,8 @@ Opcode identify(u32 raw, const IsaConfig* isa) {
                             entry.format == Format::FF_RM || entry.format == Format::XF_RM ||
                             entry.format == Format::FX_RM;
         if (rounds && (rm == 5 || rm == 6)) return Opcode::illegal;
+        // AES has ten rounds at most beside the one of the number 10 itself (chapter "Scalar Cryptography").
+        if (entry.format == Format::RNUM && bits(raw, 20, 4) > 10) return Opcode::illegal;
         return static_cast<Opcode>(op);
     }
     return Opcode::illegal;
@@ -284,6 +293,8 @@ i32 immediate(Format format, u32 raw) {
             return static_cast<i32>(bits(raw, 20, 6));
         case Format::SHAMT5:
             return static_cast<i32>(bits(raw, 20, 5));
+        case Format::RNUM:
+            return static_cast<i32>(bits(raw, 20, 4));
         case Format::S:
         case Format::FST:
             return sx(bits(raw, 7, 5) | bits(raw, 25, 7) << 5, 12);
@@ -361,6 +372,7 @@ std::string disassemble(u32 raw, u64 pc) {
             return format("%s,%s,%d", rd, rs1, imm);
         case Format::SHAMT6:
         case Format::SHAMT5:
+        case Format::RNUM:
             return format("%s,%s,%d", rd, rs1, imm);
         case Format::S:
             return format("%s,%d(%s)", rs2, imm, rs1);
@@ -417,6 +429,14 @@ std::string disassemble(u32 raw, u64 pc) {
             return format("%s,%s%s", rd, fs1, rounding.c_str());
         case Format::FX_RM:
             return format("%s,%s%s", fd, rs1, rounding.c_str());
+        case Format::FLI:
+            return format("%s,%u", fd, bits(full, 15, 5));
+        case Format::MOPR:
+            name += "." + std::to_string(bits(full, 20, 2) | bits(full, 26, 2) << 2 | bits(full, 30, 1) << 4);
+            return format("%s,%s", rd, rs1);
+        case Format::MOPRR:
+            name += "." + std::to_string(bits(full, 26, 2) | bits(full, 30, 1) << 2);
+            return format("%s,%s,%s", rd, rs1, rs2);
         default:
             return name + " " + vector_operands(entry.format, full);
     }

@@ -42,6 +42,10 @@ enum class Format : u8 {
     FX,
     XF_RM,
     FX_RM,
+    FLI,
+    MOPR,
+    MOPRR,
+    RNUM,
     // Vectors. The letters behind the first name the operands in their order: V a vector register, X an
     // integer and F a floating-point one, I a signed and U an unsigned immediate; M is v0 as an operand.
     // Where bit 25 is clear, v0 is the mask.
@@ -103,6 +107,9 @@ enum class Extension : u8 {
 #include "riscv/extensions.def"
 #undef ISA_EXTENSION
     privileged,  // M-, S- and U-mode, which every hart has
+#define EXTENSION_SET(name, kind, members) name,
+#include "riscv/extension_sets.def"
+#undef EXTENSION_SET
     count,
 };
 const char* extension_name(Extension extension);

@@ -19,13 +19,35 @@ constexpr Row rows[] = {
 #include "riscv/extensions.def"
 #undef ISA_EXTENSION
     {"", ""},  // Extension::privileged: every hart has it and nobody names it
+#define EXTENSION_SET(name, kind, members) {#name, members},
+#include "riscv/extension_sets.def"
+#undef EXTENSION_SET
 };
+constexpr std::size_t named = static_cast<std::size_t>(Extension::privileged);
 static_assert(std::size(rows) == static_cast<std::size_t>(Extension::count));
 
-// Names that stand for several extensions.
+enum class SetKind : u8 { all_of, any_of };
+constexpr SetKind set_kinds[] = {
+#define EXTENSION_SET(name, kind, members) SetKind::kind,
+#include "riscv/extension_sets.def"
+#undef EXTENSION_SET
+};
+
+// Names that stand for several extensions: single letters, the bundles of scalar cryptography, and the
+// profiles, each with all that it makes mandatory.
 constexpr Row groups[] = {
     {"g", "i m a f d zicsr zifencei"},
     {"b", "zba zbb zbs"},
+    {"zkn", "zbkb zbkc zbkx zkne zknd zknh"},
+    {"zk", "zkn zkr zkt"},
+    {"rva22u64",
+     "i m a f d c zicsr zicntr zihpm ziccif ziccrse ziccamoa zicclsm za64rs zihintpause b zic64b "
+     "zicbom zicbop zicboz zfhmin zkt"},
+    {"rva22s64",
+     "rva22u64 zifencei svbare svade ssccptr sstvecd sstvala sscounterenw svpbmt svinval ssu64xl"},
+    {"rva23u64", "rva22u64 v zvfhmin zvbb zvkt zihintntl zicond zimop zcmop zcb zfa zawrs supm"},
+    {"sha", "h ssstateen shcounterenw shgatpa shtvala shvsatpa shvstvala shvstvecd"},
+    {"rva23s64", "rva22s64 rva23u64 svnapot sstc sscofpmf ssnpm sha"},
 };
 
 template <typename Fn>
@@ -35,6 +57,12 @@ void for_each_word(std::string_view text, char separator, Fn&& fn) {
         if (end > 0) fn(text.substr(0, end));
         text.remove_prefix(std::min(end + 1, text.size()));
     }
+}
+
+// `named` if there is none.
+std::size_t index_of(std::string_view name) {
+    return static_cast<std::size_t>(
+        std::find_if(rows, rows + named, [&](const Row& row) { return row.name == name; }) - rows);
 }
 
 }  // namespace
@@ -51,9 +79,13 @@ IsaConfig::IsaConfig(std::string_view text) {
                    [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
     std::string_view rest = lower;
     try {
-        if (!rest.starts_with("rv64")) throw ConfigError("it does not begin with rv64");
         const std::string_view base = rest.substr(0, rest.find('_'));
-        for (const char letter : base.substr(4)) add(std::string_view(&letter, 1));
+        if (base.starts_with("rva")) {
+            add(base);
+        } else {
+            if (!base.starts_with("rv64")) throw ConfigError("it does not begin with rv64");
+            for (const char letter : base.substr(4)) add(std::string_view(&letter, 1));
+        }
         rest.remove_prefix(base.size());
         for_each_word(rest, '_', [this](std::string_view name) { add(name); });
         if (!has(Extension::i)) throw ConfigError("rv64 is followed by i or g");
@@ -66,6 +98,17 @@ IsaConfig::IsaConfig(std::string_view text) {
         throw ConfigError("isa \"" + given + "\": " + error.what());
     }
     add(Extension::privileged);
+    for (std::size_t set = 0; set < std::size(set_kinds); ++set) {
+        const std::size_t index = named + 1 + set;
+        bool all = true;
+        bool any = false;
+        for_each_word(rows[index].brings, ' ', [&](std::string_view name) {
+            const bool there = extensions_[index_of(name)];
+            all = all && there;
+            any = any || there;
+        });
+        extensions_[index] = set_kinds[set] == SetKind::all_of ? all : any;
+    }
     for (std::size_t op = 0; op < static_cast<std::size_t>(Opcode::illegal); ++op)
         opcodes_[op] = has(info(static_cast<Opcode>(op)).extension);
     for (std::size_t op = 0; op < static_cast<std::size_t>(CompressedOpcode::count); ++op)
@@ -85,11 +128,9 @@ void IsaConfig::add(std::string_view name) {
         for_each_word(group.brings, ' ', [this](std::string_view member) { add(member); });
         return;
     }
-    const auto row =
-        std::find_if(std::begin(rows), std::end(rows), [&](const Row& r) { return r.name == name; });
-    if (name.empty() || row == std::end(rows))
-        throw ConfigError("there is no extension " + std::string(name) + " here");
-    add(static_cast<Extension>(row - std::begin(rows)));
+    const std::size_t index = index_of(name);
+    if (index == named) throw ConfigError("there is no extension " + std::string(name) + " here");
+    add(static_cast<Extension>(index));
 }
 
 unsigned IsaConfig::vlen() const {

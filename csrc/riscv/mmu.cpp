@@ -118,13 +118,14 @@ bool Hart::pmp_allows(u64 physical, u64 length, Access access, Privilege mode, b
 }
 
 // A table's entry: page tables are in RAM, and reached by PMP's leave (3.7.2).
-WalkEntry Hart::walk_entry(u64 entry_address, Access use, Access reports, u64 address) {
+WalkEntry Hart::walk_entry(u64 entry_address, Access use, Access reports, u64 address, bool update) {
     bool ignored;
     u8* const host = ram_.host(entry_address, 8);
     if (host == nullptr || !pmp_allows(entry_address, 8, use, Privilege::supervisor, ignored)) {
         raise(access_fault(reports), address);
         return {nullptr, 0};
     }
+    if (update && use == Access::load) ++stats_.table_reads;
     return {reinterpret_cast<u64*>(host), entry_address};
 }
 
@@ -140,8 +141,9 @@ std::optional<Hart::Translation> Hart::walk(u64 address, Access access, Mode mod
         }
         return Translation{address, page_size, whole};
     }
-    ++stats_.page_walks;
-    // Where the last level's table is known the walk begins there. A walk for a debugger leaves no trace.
+    // To look without `update` is nothing that the hart does.
+    if (update) ++stats_.page_walks;
+    // Where the last level's table is known the walk begins there.
     TranslationSpace::Leaf* const known =
         update ? &space_for(false).leaves[(address >> 21) % TranslationSpace::leaf_entries] : nullptr;
     const bool at_leaf = known != nullptr && known->tag == address >> 21;
@@ -153,14 +155,15 @@ std::optional<Hart::Translation> Hart::walk(u64 address, Access access, Mode mod
                           .user = mode.level == Privilege::user,
                           .sum = (mstatus_ & mstatus::sum) != 0,
                           .mxr = (mstatus_ & mstatus::mxr) != 0,
-                          .adue = (menvcfg_ & envcfg::adue) != 0};
+                          .adue = (menvcfg_ & envcfg::adue) != 0,
+                          .attributes = page_attributes(menvcfg_)};
     WalkLeaf leaf;
     WalkEnd end = WalkEnd::page_fault;
     // Bits above the mode's virtual address must repeat its top bit (12.4.1).
     if (sign_extend(address, 12 + 9 * levels) == static_cast<i64>(address)) {
         end = walk_tables(
             address, rules, update, ram_,
-            [&](u64 entry, Access use) { return walk_entry(entry, use, access, address); }, leaf);
+            [&](u64 entry, Access use) { return walk_entry(entry, use, access, address, update); }, leaf);
     }
     if (end == WalkEnd::page_fault) raise(page_fault(access), address);
     if (end != WalkEnd::found) return std::nullopt;
@@ -174,6 +177,7 @@ std::optional<Hart::Translation> Hart::walk(u64 address, Access access, Mode mod
 
 std::optional<Hart::Translation> Hart::translate_for(u64 address, Access access, unsigned size) {
     ++stats_.tlb_misses;
+    ++performance_.tlb_misses[static_cast<unsigned>(access)];
     const Mode mode = access == Access::fetch ? Mode{privilege_, virtual_} : data_mode();
     auto translation = walk(address, access, mode, true, size);
     if (translation && translation->page_bytes > page_size) {
@@ -229,6 +233,8 @@ TlbSet& Hart::set_for(Mode mode, bool data) {
             kind += 8;
         } else if ((status & mstatus::mxr) != 0) {
             kind += 4;
+        } else {
+            kind += pointer_bits_ == 0 ? 0 : pointer_bits_ == 7 ? 12 : 16;
         }
     }
     TranslationSpace& space = mode.level == Privilege::machine ? spaces_[0] : space_for(mode.guest);
@@ -238,9 +244,37 @@ TlbSet& Hart::set_for(Mode mode, bool data) {
 }
 
 void Hart::select_translation() {
+    const Mode data = data_mode();
+    pointer_bits_ = pointer_mask_length(data);
+    pointer_signed_ = data.level != Privilege::machine && levels_of(data.guest ? h_.vsatp : satp_) != 0;
     fetch_set_ = &set_for({privilege_, virtual_}, false);
-    data_set_ = &set_for(data_mode(), true);
+    data_set_ = &set_for(data, true);
     update_unit_states();
+    if (performance_.active) [[unlikely]]
+        performance_mode_changed();
+}
+
+// Ssnpm, Smnpm: PMLEN of explicit accesses to memory. With MXR in force nothing is masked, nor by HLVX, and
+// in M-mode nothing here ever is (that would be Smmpm).
+unsigned Hart::pointer_mask_length(Mode mode) const {
+    const u64 mxr = (mstatus_ | (mode.guest ? h_.vsstatus : 0)) & mstatus::mxr;
+    if (mode.level == Privilege::machine || mxr != 0 || guest_access_ == GuestAccess::execute) return 0;
+    u64 field;
+    if (mode.level == Privilege::supervisor) {
+        field = bits(mode.guest ? h_.henvcfg : menvcfg_, 32, 2);
+    } else if (guest_access_ != GuestAccess::none && privilege_ == Privilege::user) {
+        field = bits(h_.hstatus, 48, 2);  // HUPMM
+    } else {
+        field = bits(senvcfg_, 32, 2);
+    }
+    return field == 2 ? 7 : field == 3 ? 16 : 0;
+}
+
+// Sign-extended where it is virtual, zero-extended where it is physical.
+u64 Hart::masked_address(u64 pointer) const {
+    const u64 high = pointer << pointer_bits_;
+    return pointer_signed_ ? static_cast<u64>(static_cast<i64>(high) >> pointer_bits_)
+                           : high >> pointer_bits_;
 }
 
 void Hart::flush_all() {
@@ -326,14 +360,17 @@ void Hart::drop_store_entries_of_code() {
 
 // ---------------------------------------------------------------- accesses that miss
 
-bool Hart::load_any(u64 address, unsigned size, u64& value) {
-    if ((address & (size - 1)) != 0) return load_misaligned(address, size, value);
+// The TLBs hold pointers as they are: what they stand for is the set's own affair.
+bool Hart::load_any(u64 pointer, unsigned size, u64& value) {
+    const u64 address = unmasked(pointer);
+    if (triggers_.data_armed && trigger_fires(Access::load, address, size)) return false;
+    if ((address & (size - 1)) != 0) return load_misaligned(pointer, size, value);
     const auto translation = translate_for(address, Access::load, size);
     if (!translation) return false;
     const u64 physical = translation->physical;
     if (const u8* host = bus_.host(physical, size)) {
-        if (translation->cacheable) {
-            data_set_->fill_load(address, host);
+        if (remembered(Access::load, *translation, address)) {
+            data_set_->fill_load(pointer, host);
         }
         value = load_host(host, size);
         return true;
@@ -349,14 +386,16 @@ bool Hart::load_any(u64 address, unsigned size, u64& value) {
     return true;
 }
 
-bool Hart::store_any(u64 address, unsigned size, u64 value) {
-    if ((address & (size - 1)) != 0) return store_misaligned(address, size, value);
+bool Hart::store_any(u64 pointer, unsigned size, u64 value) {
+    const u64 address = unmasked(pointer);
+    if (triggers_.data_armed && trigger_fires(Access::store, address, size)) return false;
+    if ((address & (size - 1)) != 0) return store_misaligned(pointer, size, value);
     const auto translation = translate_for(address, Access::store, size);
     if (!translation) return false;
     const u64 physical = translation->physical;
     if (u8* host = bus_.host(physical, size)) {
         if (!watched(physical)) {
-            if (translation->cacheable) data_set_->fill_store(address, host);
+            if (remembered(Access::store, *translation, address)) data_set_->fill_store(pointer, host);
             store_host(host, size, value);
             return true;
         }
@@ -364,7 +403,8 @@ bool Hart::store_any(u64 address, unsigned size, u64 value) {
         store_host(host, size, value);
         ram_.note_write(physical, size);
         // Only now: had it been told before, it could have been forgotten again before the store.
-        if (translation->cacheable && !watched(physical)) data_set_->fill_store(address, host);
+        if (remembered(Access::store, *translation, address) && !watched(physical))
+            data_set_->fill_store(pointer, host);
         return true;
     }
     ++stats_.mmio_accesses;
@@ -378,25 +418,26 @@ bool Hart::store_any(u64 address, unsigned size, u64 value) {
 
 // A misaligned access to memory works, also across pages; one to a device's registers is an access fault,
 // since they cannot be split without effect (Unprivileged ISA 2.6; PMA chapter 3.6).
-bool Hart::load_misaligned(u64 address, unsigned size, u64& value) {
-    const TlbEntry& entry = data_set_->load[TlbSet::data_index(address)];
-    if (entry.tag == (address & ~page_mask) && (address & page_mask) + size <= page_size) {
+bool Hart::load_misaligned(u64 pointer, unsigned size, u64& value) {
+    const TlbEntry& entry = data_set_->load[TlbSet::data_index(pointer)];
+    if (entry.tag == (pointer & ~page_mask) && (pointer & page_mask) + size <= page_size) {
         value = 0;
-        load_bytes(reinterpret_cast<const u8*>(address + entry.addend), size, value);
+        load_bytes(reinterpret_cast<const u8*>(pointer + entry.addend), size, value);
         return true;
     }
     u8 buffer[8] = {};
-    const unsigned first = static_cast<unsigned>(std::min<u64>(size, page_size - (address & page_mask)));
+    const unsigned first = static_cast<unsigned>(std::min<u64>(size, page_size - (pointer & page_mask)));
     for (unsigned done = 0; done < size;) {
         const unsigned part = done == 0 ? first : size - first;
-        const auto translation = translate_for(address + done, Access::load, part);
+        const u64 address = unmasked(pointer + done);
+        const auto translation = translate_for(address, Access::load, part);
         if (!translation) return false;
         const u8* host = bus_.host(translation->physical, part);
         if (host == nullptr) {
-            raise(exc_load_access, address + done);
+            raise(exc_load_access, address);
             return false;
         }
-        if (translation->cacheable) data_set_->fill_load(address + done, host);
+        if (remembered(Access::load, *translation, address)) data_set_->fill_load(pointer + done, host);
         u64 bytes = 0;
         load_bytes(host, part, bytes);
         std::memcpy(buffer + done, &bytes, part);
@@ -406,10 +447,10 @@ bool Hart::load_misaligned(u64 address, unsigned size, u64& value) {
     return true;
 }
 
-bool Hart::store_misaligned(u64 address, unsigned size, u64 value) {
-    const TlbEntry& entry = data_set_->store[TlbSet::data_index(address)];
-    if (entry.tag == (address & ~page_mask) && (address & page_mask) + size <= page_size) {
-        store_bytes(reinterpret_cast<u8*>(address + entry.addend), size, value);
+bool Hart::store_misaligned(u64 pointer, unsigned size, u64 value) {
+    const TlbEntry& entry = data_set_->store[TlbSet::data_index(pointer)];
+    if (entry.tag == (pointer & ~page_mask) && (pointer & page_mask) + size <= page_size) {
+        store_bytes(reinterpret_cast<u8*>(pointer + entry.addend), size, value);
         return true;
     }
     struct Part {
@@ -418,18 +459,19 @@ bool Hart::store_misaligned(u64 address, unsigned size, u64 value) {
         unsigned length;
     } parts[2];
     unsigned count = 0;
-    const unsigned first = static_cast<unsigned>(std::min<u64>(size, page_size - (address & page_mask)));
+    const unsigned first = static_cast<unsigned>(std::min<u64>(size, page_size - (pointer & page_mask)));
     for (unsigned done = 0; done < size; ++count) {
         const unsigned part = done == 0 ? first : size - first;
-        const auto translation = translate_for(address + done, Access::store, part);
+        const u64 address = unmasked(pointer + done);
+        const auto translation = translate_for(address, Access::store, part);
         if (!translation) return false;
         u8* host = bus_.host(translation->physical, part);
         if (host == nullptr) {
-            raise(exc_store_access, address + done);
+            raise(exc_store_access, address);
             return false;
         }
-        if (translation->cacheable && !watched(translation->physical)) {
-            data_set_->fill_store(address + done, host);
+        if (remembered(Access::store, *translation, address) && !watched(translation->physical)) {
+            data_set_->fill_store(pointer + done, host);
         }
         parts[count] = {host, translation->physical, part};
         done += part;
@@ -466,17 +508,23 @@ template bool Hart::store_slow(u64, u16);
 template bool Hart::store_slow(u64, u32);
 template bool Hart::store_slow(u64, u64);
 
-u8* Hart::atomic_host(u64 address, unsigned size, bool store) {
-    if ((address & (size - 1)) != 0) {
-        raise(store ? exc_store_misaligned : exc_load_misaligned, address);
-        return nullptr;
-    }
-    const TlbEntry& entry = (store ? data_set_->store : data_set_->load)[TlbSet::data_index(address)];
-    if (entry.tag == (address & ~page_mask)) {
-        u8* const host = reinterpret_cast<u8*>(address + entry.addend);
+u8* Hart::atomic_host(u64 pointer, unsigned size, AtomicUse use) {
+    const bool store = use != AtomicUse::load;
+    const u64 address = unmasked(pointer);
+    const TlbEntry& entry = (store ? data_set_->store : data_set_->load)[TlbSet::data_index(pointer)];
+    if (entry.tag == (pointer & (~page_mask | (size - 1)))) {
+        u8* const host = reinterpret_cast<u8*>(pointer + entry.addend);
         // A device's host memory is in the TLB as well.
         if (static_cast<u64>(host - ram_.data()) < ram_.size()) return host;
         raise(store ? exc_store_access : exc_load_access, address);
+        return nullptr;
+    }
+    if (triggers_.data_armed && ((use != AtomicUse::store && trigger_fires(Access::load, address, size)) ||
+                                 (store && trigger_fires(Access::store, address, size)))) {
+        return nullptr;
+    }
+    if ((address & (size - 1)) != 0) {
+        raise(store ? exc_store_misaligned : exc_load_misaligned, address);
         return nullptr;
     }
     const auto translation = translate_for(address, store ? Access::store : Access::load, size);
@@ -490,18 +538,19 @@ u8* Hart::atomic_host(u64 address, unsigned size, bool store) {
     if (store && watched(translation->physical)) {
         ram_.will_write(translation->physical, size);
         atomic_note_ = translation->physical + 1;
-    } else if (translation->cacheable) {
+    } else if (remembered(store ? Access::store : Access::load, *translation, address)) {
         if (store) {
-            data_set_->fill_store(address, host);
+            data_set_->fill_store(pointer, host);
         } else {
-            data_set_->fill_load(address, host);
+            data_set_->fill_load(pointer, host);
         }
     }
     return host;
 }
 
-bool Hart::cache_block(CacheOp op, u64 address) {
+bool Hart::cache_block(CacheOp op, u64 pointer) {
     constexpr u64 block = 64;
+    const u64 address = unmasked(pointer);
     const u64 field = op == CacheOp::zero    ? envcfg::cbze
                       : op == CacheOp::inval ? envcfg::cbie
                                              : envcfg::cbcfe;
@@ -519,9 +568,11 @@ bool Hart::cache_block(CacheOp op, u64 address) {
     }
     const u64 start = address & ~(block - 1);
     const bool zero = op == CacheOp::zero;
-    if (const TlbEntry& entry = data_set_->store[TlbSet::data_index(start)];
-        zero && entry.tag == (start & ~page_mask)) {
-        u8* const host = reinterpret_cast<u8*>(start + entry.addend);
+    if (zero && triggers_.data_armed && trigger_fires(Access::store, start, block)) return false;
+    const u64 first = pointer & ~(block - 1);
+    if (const TlbEntry& entry = data_set_->store[TlbSet::data_index(first)];
+        zero && entry.tag == (first & ~page_mask)) {
+        u8* const host = reinterpret_cast<u8*>(first + entry.addend);
         for (u64 i = 0; i < block; i += 8) store_host(host + i, 8, 0);
         return true;
     }
@@ -546,7 +597,7 @@ bool Hart::cache_block(CacheOp op, u64 address) {
     }
     if (!zero) return true;
     if (!watched(translation->physical)) {
-        if (translation->cacheable) data_set_->fill_store(start, host);
+        if (remembered(Access::store, *translation, start)) data_set_->fill_store(first, host);
         for (u64 i = 0; i < block; i += 8) store_host(host + i, 8, 0);
         return true;
     }

@@ -7,6 +7,7 @@
 #include "base/bits.h"
 #include "memory/guest_ram.h"
 #include "riscv/csr_fields.h"
+#include "riscv/page_attributes.h"
 
 namespace wirt::riscv {
 
@@ -35,6 +36,7 @@ struct WalkRules {
     bool sum;       // ...unless this says that a load or store may go there
     bool mxr;
     bool adue;
+    PageAttributes attributes;
 };
 
 struct WalkLeaf {
@@ -65,13 +67,15 @@ WalkEnd walk_tables(u64 address, const WalkRules& rules, bool update, memory::Gu
         if (at.host == nullptr) return WalkEnd::refused;
         u64 entry = __atomic_load_n(at.host, __ATOMIC_ACQUIRE);
     again:
-        // Bits 63..54 belong to Svnapot and Svpbmt, which this hart does not have, or are reserved (12.4.1).
-        if ((entry & pte::v) == 0 || (entry >> 54) != 0 || (entry & (pte::r | pte::w)) == pte::w) {
+        // Bits 63..54 belong to Svnapot and Svpbmt, or are reserved (12.4.1).
+        if ((entry & pte::v) == 0 || (entry & (pte::r | pte::w)) == pte::w ||
+            ((entry >> 54) != 0 && !rules.attributes.legal(entry))) {
             return WalkEnd::page_fault;
         }
-        const u64 target = bits(entry, 10, 44) << page_shift;
+        u64 target = bits(entry, 10, 44) << page_shift;
         if ((entry & (pte::r | pte::x)) == 0) {
-            if ((entry & (pte::d | pte::a | pte::u)) != 0) return WalkEnd::page_fault;
+            if ((entry & (pte::d | pte::a | pte::u)) != 0 || !PageAttributes::legal_pointer(entry))
+                return WalkEnd::page_fault;
             table = target;
             continue;
         }
@@ -84,8 +88,13 @@ WalkEnd walk_tables(u64 address, const WalkRules& rules, bool update, memory::Gu
                             : rules.access == Access::store                 ? entry & pte::w
                             : rules.mxr                                     ? entry & (pte::r | pte::x)
                                                                             : entry & pte::r;
-        const u64 extent = page_size << (9 * level);
-        if (permits == 0 || (target & (extent - 1)) != 0) return WalkEnd::page_fault;
+        u64 extent = page_size << (9 * level);
+        if (permits == 0 || (target & (extent - 1)) != 0 || !legal_napot(entry, level))
+            return WalkEnd::page_fault;
+        if ((entry & pte::n) != 0) {
+            extent = napot_bytes;
+            target &= ~(napot_bytes - 1);
+        }
 
         const u64 needed = entry | pte::a | (rules.access == Access::store ? pte::d : 0);
         if (needed != entry) {

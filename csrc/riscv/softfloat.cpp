@@ -484,5 +484,11 @@ u16 f32_to_f16(u32 a, Rounding rm, u8& flags) {
 u32 f16_to_f32(u16 a, u8& flags) {
     return convert<u32>(a, rne, flags);
 }
+u16 f64_to_f16(u64 a, Rounding rm, u8& flags) {
+    return convert<u16>(a, rm, flags);
+}
+u64 f16_to_f64(u16 a, u8& flags) {
+    return convert<u64>(a, rne, flags);
+}
 
 }  // namespace wirt::riscv::fp

@@ -1,6 +1,6 @@
 // IEEE 754-2019 binary32 and binary64 arithmetic as the F and D extensions define it (The RISC-V Instruction
-// Set Manual, Volume I, chapters "F" and "D"), and binary16 for Zvfh: five rounding modes, accrued flags,
-// canonical NaNs, tininess detected after rounding, saturating conversions to integers.
+// Set Manual, Volume I, chapters "F" and "D"), and of binary16 for Zfh and Zvfh: five rounding modes, accrued
+// flags, canonical NaNs, tininess detected after rounding, saturating conversions to integers.
 //
 // Values are raw bit patterns, and every pattern is a legal input: all of them are untrusted and none needs a
 // check by the caller. NaN boxing is not handled here. Flags are ORed into the caller's `flags`. `rm` must be
@@ -140,6 +140,8 @@ u32 f64_to_f32(u64 a, Rounding rm, u8& flags);
 u64 f32_to_f64(u32 a, u8& flags);
 u16 f32_to_f16(u32 a, Rounding rm, u8& flags);
 u32 f16_to_f32(u16 a, u8& flags);
+u16 f64_to_f16(u64 a, Rounding rm, u8& flags);
+u64 f16_to_f64(u16 a, u8& flags);
 
 // The same by type, for those that are written once for all widths; from any format to any integer of at
 // least 8 bits.

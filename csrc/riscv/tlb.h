@@ -1,10 +1,10 @@
 // Cached translations of one translation context, and the pool of contexts of a hart.
 //
 // A context is what a translation depends on beside the address: satp (in a guest vsatp and hgatp), the
-// effective privilege, SUM and MXR. Each has its own TlbSet, so that a trap, a return or a switch between
-// processes changes a pointer and flushes nothing. An entry's tag is the virtual page; the low bits of an
-// access that must be zero (its alignment) are part of the comparison, so that a misaligned access misses and
-// is handled out of line.
+// effective privilege, SUM, MXR and how many bits of a pointer are ignored. Each has its own TlbSet, so that
+// a trap, a return or a switch between processes changes a pointer and flushes nothing. An entry's tag is the
+// virtual page; the low bits of an access that must be zero (its alignment) are part of the comparison, so
+// that a misaligned access misses and is handled out of line.
 #pragma once
 
 #include <algorithm>
@@ -35,10 +35,11 @@ struct JumpEntry {
 };
 
 struct TlbSet {
-    // The 4 MiB that a program strides through fit: see docs/interpreter.md for what other sizes give.
+    // The 4 MiB that a program strides through fit.
     static constexpr unsigned data_entries = 1024;
     static constexpr unsigned fetch_entries = 128;
     static constexpr unsigned jump_entries = 1024;
+    static constexpr unsigned ignored_bits = 16;  // at most, of a pointer
 
     std::array<TlbEntry, data_entries> load;
     std::array<TlbEntry, data_entries> store;
@@ -87,9 +88,12 @@ struct TlbSet {
         jump_pages = {};
     }
     void flush_page(u64 address) {
-        const u64 page = address & ~page_mask;
-        if (TlbEntry& e = load[data_index(address)]; e.tag == page) e = {};
-        if (TlbEntry& e = store[data_index(address)]; e.tag == page) e = {};
+        // By all pointers to it: bits that are ignored in some sets are not compared.
+        const auto drop = [page = address & ~page_mask](TlbEntry& entry) {
+            if (((entry.tag ^ page) << ignored_bits) == 0) entry = {};
+        };
+        drop(load[data_index(address)]);
+        drop(store[data_index(address)]);
         fetch[fetch_index(address)] = {};
         const unsigned hash = jump_page_hash(address);
         if ((jump_pages[hash / 64] >> (hash % 64)) & 1) flush_jumps();
@@ -112,9 +116,9 @@ struct TlbSet {
 
 // All sets of one satp value, or of one pair of vsatp and hgatp.
 struct TranslationSpace {
-    // (user, supervisor, supervisor+SUM, machine or HLVX) x (no MXR, MXR of the mode itself, in a guest
-    // HS-level MXR)
-    static constexpr unsigned kinds = 12;
+    // (user, supervisor, supervisor+SUM, machine or HLVX) x (as it is, MXR of the mode itself, in a guest
+    // HS-level MXR, pointers masked by 7 bits, by 16 bits)
+    static constexpr unsigned kinds = 20;
     static constexpr u64 no_guest = ~u64{0};  // no value of hgatp
     u64 satp = 0;
     u64 hgatp = no_guest;

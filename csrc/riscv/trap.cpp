@@ -13,10 +13,10 @@ u64 Hart::pending_interrupts(Privilege level) {
 
 Hart::TopInterrupt Hart::top_interrupt(u64 pending, Privilege level) const {
     TopInterrupt top{irq_ssi, ~u32{0}};
-    // Order of priority: MEI, MSI, MTI, SEI, SSI, STI, SGEI, VSEI, VSSI, VSTI (3.1.9 and "Hypervisor
+    // Order of priority: MEI, MSI, MTI, SEI, SSI, STI, SGEI, VSEI, VSSI, VSTI, LCOFI (3.1.9 and "Hypervisor
     // Interrupt Registers"). It decides between equal priority numbers.
-    for (const Interrupt which :
-         {irq_mei, irq_msi, irq_mti, irq_sei, irq_ssi, irq_sti, irq_sgei, irq_vsei, irq_vssi, irq_vsti}) {
+    for (const Interrupt which : {irq_mei, irq_msi, irq_mti, irq_sei, irq_ssi, irq_sti, irq_sgei, irq_vsei,
+                                  irq_vssi, irq_vsti, irq_lcofi}) {
         if (!bit(pending, which)) continue;
         const u32 number = priority_number(which, level);
         if (number < top.priority) top = {which, number};
@@ -28,6 +28,7 @@ bool Hart::take_interrupt() {
     if (const u64 pending = pending_interrupts(Privilege::machine); pending != 0) {
         if (privilege_ != Privilege::machine || (mstatus_ & mstatus::mie) != 0) {
             ++stats_.interrupts;
+            ++performance_.interrupts;
             enter_trap(top_interrupt(pending, Privilege::machine).cause, 0, true, Privilege::machine);
             return true;
         }
@@ -37,6 +38,7 @@ bool Hart::take_interrupt() {
                              (privilege_ == Privilege::supervisor && (mstatus_ & mstatus::sie) != 0);
         if (enabled) {
             ++stats_.interrupts;
+            ++performance_.interrupts;
             enter_trap(top_interrupt(pending, Privilege::supervisor).cause, 0, true, Privilege::supervisor);
             return true;
         }
@@ -66,6 +68,7 @@ void Hart::take_exception() {
 void Hart::enter_trap(u64 cause, u64 value, bool interrupt, Privilege to) {
     const u64 vector_offset = interrupt ? 4 * cause : 0;
     const u64 full_cause = cause | (interrupt ? u64{1} << 63 : 0);
+    stats_.count_trap(to == Privilege::supervisor ? Stats::supervisor : Stats::machine, cause, interrupt);
     const bool describes = has_h_ && !interrupt;
     const bool gva = describes && faulted_in_guest();
     const u64 instruction = describes ? trap_instruction() : 0;

@@ -42,14 +42,15 @@ std::optional<Hart::Translation> Hart::walk_guest_physical(u64 gpa, u64 address,
                           .user = true,
                           .sum = false,
                           .mxr = !implicit && (mstatus_ & mstatus::mxr) != 0,
-                          .adue = (menvcfg_ & envcfg::adue) != 0};
+                          .adue = (menvcfg_ & envcfg::adue) != 0,
+                          .attributes = page_attributes(menvcfg_)};
     WalkLeaf leaf;
     WalkEnd end = WalkEnd::page_fault;
     // Bits above the guest physical address must be zero.
     if (gpa >> (14 + 9 * levels) == 0) {
         end = walk_tables(
             gpa, rules, update, ram_,
-            [&](u64 entry, Access use) { return walk_entry(entry, use, reports, address); }, leaf);
+            [&](u64 entry, Access use) { return walk_entry(entry, use, reports, address, update); }, leaf);
     }
     if (end == WalkEnd::found) return Translation{leaf.physical, leaf.extent, true};
     if (end == WalkEnd::page_fault) {
@@ -62,7 +63,7 @@ std::optional<Hart::Translation> Hart::walk_guest_physical(u64 gpa, u64 address,
 
 std::optional<Hart::Translation> Hart::walk_two_stage(u64 address, Access access, Privilege level,
                                                       bool update, unsigned size) {
-    ++stats_.page_walks;
+    if (update) ++stats_.page_walks;
     const bool executes = guest_access_ == GuestAccess::execute;
     u64 gpa = address;
     u64 extent = page_size;
@@ -75,13 +76,14 @@ std::optional<Hart::Translation> Hart::walk_two_stage(u64 address, Access access
                               .user = level == Privilege::user,
                               .sum = (h_.vsstatus & mstatus::sum) != 0,
                               .mxr = ((h_.vsstatus | mstatus_) & mstatus::mxr) != 0,
-                              .adue = (effective_henvcfg() & envcfg::adue) != 0};
+                              .adue = (effective_henvcfg() & envcfg::adue) != 0,
+                              .attributes = page_attributes(effective_henvcfg())};
         WalkLeaf leaf;
         WalkEnd end = WalkEnd::page_fault;
         if (sign_extend(address, 12 + 9 * levels) == static_cast<i64>(address)) {
             const auto entry_at = [&](u64 entry, Access use) {
                 const auto at = walk_guest_physical(entry, address, use, access, true, update);
-                return at ? walk_entry(at->physical, use, access, address) : WalkEntry{nullptr, 0};
+                return at ? walk_entry(at->physical, use, access, address, update) : WalkEntry{nullptr, 0};
             };
             end = walk_tables(address, rules, update, ram_, entry_at, leaf);
         }

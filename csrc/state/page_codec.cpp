@@ -1,6 +1,10 @@
 #include "state/page_codec.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
+#include <atomic>
+#include <cerrno>
 #include <cstring>
 #include <string>
 
@@ -63,6 +67,39 @@ bool walk_difference(std::span<const u8> data, Use use) {
     }
     return true;
 }
+
+// What will be written is put into the host's page tables at one go: as faults, page by page, it would cost
+// more than the content.
+class Populator {
+  public:
+    explicit Populator(const GuestRam& ram) : ram_(ram) {}
+    ~Populator() { flush(); }
+    Populator(const Populator&) = delete;
+    Populator& operator=(const Populator&) = delete;
+
+    void add(u64 page) {
+        if (page != end_) {
+            flush();
+            first_ = page;
+        }
+        end_ = page + 1;
+    }
+    void flush() {
+#ifdef MADV_POPULATE_WRITE
+        // A host that cannot (before Linux 5.14), or will not, has them page by page.
+        static std::atomic<bool> known{true};
+        if (end_ - first_ > 1 && known.load(std::memory_order_relaxed) &&
+            madvise(ram_.page_data(first_), (end_ - first_) * page_size, MADV_POPULATE_WRITE) != 0 &&
+            errno == EINVAL)
+            known.store(false, std::memory_order_relaxed);
+#endif
+        first_ = end_ = 0;
+    }
+
+  private:
+    const GuestRam& ram_;
+    u64 first_ = 0, end_ = 0;
+};
 
 void apply(u8* page, std::span<const u8> data) {
     if (data.empty()) {
@@ -197,6 +234,13 @@ u64 decode_pages(GuestRam& ram, std::span<const u8> batch, PageArrivals* arrival
         }
         if (record.data.size() != page_size && !walk_difference(record.data, [](u64, const u8*, u64) {}))
             throw SnapshotError("what changed in page " + std::to_string(record.page) + " is broken");
+    }
+    {
+        Populator populator(ram);
+        for (std::span<const u8> left = batch; !left.empty();) {
+            const Record record = take_record(left);
+            if (record.data.size() == page_size) populator.add(record.page);
+        }
     }
     u64 count = 0;
     for (std::span<const u8> left = batch; !left.empty(); ++count) {

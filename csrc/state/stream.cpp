@@ -1,5 +1,6 @@
 #include "state/stream.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/error.h"
@@ -78,6 +79,9 @@ Record RecordReader::next() {
         return record;
     }
     const std::span<const u8> name = take(number(1));
+    // It goes into messages.
+    if (std::any_of(name.begin(), name.end(), [](u8 byte) { return byte < 0x20 || byte > 0x7e; }))
+        throw SnapshotError("the saved state is broken: a name is no text");
     record.name = {reinterpret_cast<const char*>(name.data()), name.size()};
     switch (record.kind) {
         case Record::Kind::section:

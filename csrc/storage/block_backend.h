@@ -63,12 +63,31 @@ class BlockBackend {
     // None where a reference would not do, and the content must be included: disks in memory, files without a
     // name, and block devices, whose mtime does not tell of writes.
     virtual std::optional<FileIdentity> identity() { return std::nullopt; }
+
+    // --- a file that two hosts see, and that goes from one to the other (docs/migration.md) ---
+
+    // Whether it can; the rest throws StorageError where it cannot.
+    virtual bool can_hand_over() const { return false; }
+    // Before: whoever is to hand it over has it. Throws StorageError when nobody has.
+    virtual void expect_hand_over() { refuse_hand_over(); }
+    // All is on stable storage, the next one can take it, and nobody else. Throws StorageError, and it is
+    // ours still.
+    virtual void hand_over() { refuse_hand_over(); }
+    // It is ours, or ours again. Throws StorageError when somebody else has it.
+    virtual void take() { refuse_hand_over(); }
+    // As if it had not been taken; nothing was written since.
+    virtual void let_go() { refuse_hand_over(); }
+
+  protected:
+    [[noreturn]] void refuse_hand_over() const;
 };
 
 struct FileOptions {
     bool read_only = false;
     // Writes are kept in memory and dropped with the backend; the file is opened read-only.
     bool ephemeral = false;
+    // Somebody else has it, and hands it over: until take() it is not locked, and every write is refused.
+    bool incoming = false;
 };
 
 // A raw file or a block-device file. Throws StorageError with the path and the reason.

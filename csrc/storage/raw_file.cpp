@@ -3,6 +3,12 @@
 // Guest data goes between the caller's memory and the file in one preadv or pwritev, with no copy of ours.
 // Errors of opening are the host's mistakes and are exceptions; errors of a transfer are the guest's to see
 // and are returned.
+//
+// Locks (F_OFD_SETLK) belong to the open file and go with it, in this process and against all others. A
+// reader has a shared one and a writer an exclusive one, on all bytes: a disk that changes underneath a
+// reader is no disk. Byte 0 is that of whoever is to keep others out, the rest that of whoever writes. A file
+// is handed over by giving up the rest and keeping byte 0, and is taken by locking the rest: so there is no
+// moment in which a third one, who asks for all of it, could come in between.
 
 #include <fcntl.h>
 #include <linux/falloc.h>
@@ -55,10 +61,35 @@ bool is_unsupported(int error) {
     return error == EOPNOTSUPP || error == ENOSYS || error == EINVAL || error == ENOTTY;
 }
 
+FileDescriptor open_file(const std::string& path, bool read_only);
+u64 size_of(const FileDescriptor& file, const std::string& path);
+
+// What a lock covers.
+enum class Part { all, writer };
+
+struct flock lock_request(short type, Part part) {
+    struct flock request {};
+    request.l_type = type;
+    request.l_whence = SEEK_SET;
+    request.l_start = part == Part::writer ? 1 : 0;
+    return request;
+}
+
+// Also where the file system has no locks (ENOLCK, EINVAL, ...), which leaves the care to the user.
+bool try_lock(const FileDescriptor& file, short type, Part part) {
+    struct flock request = lock_request(type, part);
+    return ::fcntl(file.get(), F_OFD_SETLK, &request) == 0 || (errno != EAGAIN && errno != EACCES);
+}
+
 class RawFile final : public BlockBackend {
   public:
-    RawFile(FileDescriptor file, std::string path, u64 size, bool read_only)
-        : file_(std::move(file)), path_(std::move(path)), size_(size), read_only_(read_only) {
+    RawFile(FileDescriptor file, std::string path, u64 size, bool read_only, bool incoming)
+        : file_(std::move(file)),
+          path_(std::move(path)),
+          size_(size),
+          read_only_(read_only),
+          incoming_(incoming),
+          ours_(!incoming) {
         // Now, since the working directory may be another one later.
         std::error_code ignored;
         canonical_ = std::filesystem::canonical(path_, ignored).string();
@@ -75,14 +106,14 @@ class RawFile final : public BlockBackend {
     }
 
     int write(u64 offset, std::span<const iovec> spans) override {
-        if (read_only_) return EROFS;
+        if (const int error = refuse_change()) return error;
         return transfer(offset, spans, [this](const iovec* v, int count, off_t at) {
             return ::pwritev(file_.get(), v, count, at);
         });
     }
 
     int flush() override {
-        if (read_only_) return 0;
+        if (read_only_ || !ours_.load(std::memory_order_relaxed)) return 0;
         while (::fdatasync(file_.get()) != 0) {
             if (errno == EINTR) continue;
             // A special file with nothing to synchronise says so with EINVAL.
@@ -92,14 +123,14 @@ class RawFile final : public BlockBackend {
     }
 
     int discard(u64 offset, u64 length) override {
-        if (read_only_) return EROFS;
+        if (const int error = refuse_change()) return error;
         const int error = deallocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, can_punch_, offset, length);
         // The content may stay as it was, so a file system without holes has done its part.
         return is_unsupported(error) ? 0 : error;
     }
 
     int write_zeroes(u64 offset, u64 length, bool may_unmap) override {
-        if (read_only_) return EROFS;
+        if (const int error = refuse_change()) return error;
         int error = EOPNOTSUPP;
         if (may_unmap) {
             error = deallocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, can_punch_, offset, length);
@@ -134,7 +165,57 @@ class RawFile final : public BlockBackend {
                             .mtime_ns = i64{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec};
     }
 
+    bool can_hand_over() const override { return !read_only_; }
+
+    void expect_hand_over() override {
+        struct flock request = lock_request(F_RDLCK, Part::all);
+        if (::fcntl(file_.get(), F_OFD_GETLK, &request) != 0)
+            refuse(path_, "its file system has no locks, and cannot tell who has it");
+        if (request.l_type == F_UNLCK)
+            refuse(path_, "nobody has it open: it is not the file of the machine that is to come");
+    }
+
+    void hand_over() override {
+        if (read_only_) refuse_hand_over();
+        // One that was taken itself lacks byte 0 until now.
+        if (!try_lock(file_, F_WRLCK, Part::all))
+            refuse(path_, "whoever handed it over has not let go of it");
+        if (const int error = flush()) refuse(path_, std::strerror(error));
+        let_go();
+    }
+
+    void take() override {
+        if (read_only_) refuse_hand_over();
+        if (incoming_) {
+            // What another host has written shows when the file is opened (NFS, close-to-open), and is not in
+            // this one's cache.
+            const FileDescriptor now = open_file(canonical_.empty() ? path_ : canonical_, false);
+            if (size_of(now, path_) != size_) refuse(path_, "its size has changed");
+            lock_writer(now);
+            ::posix_fadvise(now.get(), 0, 0, POSIX_FADV_DONTNEED);
+            if (::dup3(now.get(), file_.get(), O_CLOEXEC) < 0) refuse(path_, std::strerror(errno));
+            incoming_ = false;
+        } else {
+            lock_writer(file_);
+        }
+        ours_.store(true);
+    }
+
+    void let_go() override {
+        ours_.store(false);
+        try_lock(file_, F_UNLCK, Part::writer);
+    }
+
   private:
+    int refuse_change() const {
+        if (read_only_) return EROFS;
+        return ours_.load(std::memory_order_relaxed) ? 0 : EIO;
+    }
+
+    void lock_writer(const FileDescriptor& file) const {
+        if (!try_lock(file, F_WRLCK, Part::writer)) refuse(path_, "is in use by another machine");
+    }
+
     // Calls `move` until all spans are through: in pieces of IOV_MAX spans, and again where the host stopped
     // early.
     template <typename Move>
@@ -211,6 +292,8 @@ class RawFile final : public BlockBackend {
     std::string canonical_;
     const u64 size_;
     const bool read_only_;
+    bool incoming_;  // and never taken
+    std::atomic<bool> ours_;
     std::atomic<bool> can_punch_{true};
     std::atomic<bool> can_zero_{true};
 };
@@ -253,31 +336,27 @@ u64 size_of(const FileDescriptor& file, const std::string& path) {
     return size;
 }
 
-// A writer wants the image alone; readers share it, since a disk that changes underneath them is no disk.
-// The lock belongs to the open file and goes with it, in this process and against all others.
 void lock(const FileDescriptor& file, const std::string& path, bool read_only) {
-    struct flock request {};
-    request.l_type = read_only ? F_RDLCK : F_WRLCK;
-    request.l_whence = SEEK_SET;
-    if (::fcntl(file.get(), F_OFD_SETLK, &request) == 0) return;
-    if (errno == EAGAIN || errno == EACCES) {
-        refuse(path,
-               read_only
-                   ? "is being written by another machine or Disk; close that one first, or give each a copy"
-                   : "is in use by another machine or Disk; close that one first, or pass read_only=True or "
-                     "ephemeral=True to both");
-    }
-    // A file system without locks (ENOLCK, EINVAL, ...) leaves the care to the user.
+    if (try_lock(file, read_only ? F_RDLCK : F_WRLCK, Part::all)) return;
+    refuse(path,
+           read_only
+               ? "is being written by another machine or Disk; close that one first, or give each a copy"
+               : "is in use by another machine or Disk; close that one first, or pass read_only=True or "
+                 "ephemeral=True to both");
 }
 
 }  // namespace
+
+void BlockBackend::refuse_hand_over() const {
+    throw StorageError(describe() + ": cannot be handed over");
+}
 
 std::shared_ptr<BlockBackend> open_raw(const std::string& path, FileOptions options) {
     const bool read_only = options.read_only || options.ephemeral;
     FileDescriptor file = open_file(path, read_only);
     const u64 size = size_of(file, path);
-    lock(file, path, read_only);
-    auto disk = std::make_shared<RawFile>(std::move(file), path, size, read_only);
+    if (!options.incoming) lock(file, path, read_only);
+    auto disk = std::make_shared<RawFile>(std::move(file), path, size, read_only, options.incoming);
     // Asked for both, the guest sees a read-only disk: there is nothing to keep in memory.
     if (options.ephemeral && !options.read_only) return make_overlay(std::move(disk));
     return disk;

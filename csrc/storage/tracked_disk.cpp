@@ -34,6 +34,11 @@ std::vector<Run> TrackedDisk::take_dirty() {
     return dirty_->take();
 }
 
+void TrackedDisk::mark_dirty(u64 offset, u64 length) {
+    std::shared_lock lock(gate_);
+    if (dirty_) dirty_->mark(offset, length);
+}
+
 void TrackedDisk::stop_tracking() {
     std::unique_lock lock(gate_);
     dirty_.reset();

@@ -40,6 +40,8 @@ class TrackedDisk final : public BlockBackend {
     void start_tracking(u64 granularity);
     // What was marked since the last time, as runs of granules, cut at the disk's end; clears it.
     std::vector<Run> take_dirty();
+    // As if it had been written; nothing without start_tracking().
+    void mark_dirty(u64 offset, u64 length);
     void stop_tracking();
 
     u64 size() const override { return base_->size(); }
@@ -52,6 +54,11 @@ class TrackedDisk final : public BlockBackend {
     int write_zeroes(u64 offset, u64 length, bool may_unmap) override;
     std::optional<Run> next_data(u64 from) override { return base_->next_data(from); }
     std::optional<FileIdentity> identity() override { return base_->identity(); }
+    bool can_hand_over() const override { return base_->can_hand_over(); }
+    void expect_hand_over() override { base_->expect_hand_over(); }
+    void hand_over() override { base_->hand_over(); }
+    void take() override { base_->take(); }
+    void let_go() override { base_->let_go(); }
 
   private:
     // A shared mutex whose exclusive side gets its turn however many share it: the host's prefers readers.

@@ -54,7 +54,8 @@ void sbi_console_write(const char* bytes, size_t length) {
     if (console == CONSOLE_DBCN) {
         while (length > 0) {
             /* The call may take fewer bytes than it was given. */
-            struct sbi_result result = sbi_call(EXTENSION_DBCN, 0, length, (uintptr_t)bytes, 0);
+            struct sbi_result result =
+                sbi_call(EXTENSION_DBCN, 0, length, (uintptr_t)bytes - VIRTUAL_OFFSET, 0);
             if (result.error != SBI_SUCCESS || result.value < 0 || (size_t)result.value > length) return;
             bytes += result.value;
             length -= (size_t)result.value;

@@ -15,6 +15,14 @@ enum {
     SBI_ERR_ALREADY_AVAILABLE = -6,
 };
 
+/*
+ * The SBI takes physical addresses. A program that does not map its memory where it lies is compiled with how
+ * far beyond them its own addresses are.
+ */
+#ifndef VIRTUAL_OFFSET
+#define VIRTUAL_OFFSET 0ul
+#endif
+
 struct sbi_result {
     long error;
     long value;

@@ -17,6 +17,7 @@ static const struct {
     {{"memtest"}, program_memtest}, /* patterns in free memory */
     {{"cpu"}, program_cpu},         /* cpu=all or cpu=crc,matrix,... */
     {{"dirty"}, program_dirty},     /* writes memory at a rate */
+    {{"journal"}, program_journal}, /* numbered records on a disk */
     {{"bench"}, program_bench},     /* bench=io, bench=net, bench=netserve */
     {{"echo"}, program_echo},       /* sends back lines on the consoles */
     {{"net", "ping", "netsend", "netrecv"}, program_net},

@@ -12,6 +12,7 @@ void program_smp(void);
 void program_memtest(void);
 void program_cpu(void);
 void program_dirty(void);
+void program_journal(void);
 void program_bench(void);
 void program_echo(void);
 void program_net(void);

@@ -7,7 +7,7 @@ import collections.abc
 import enum
 import typing
 import typing_extensions
-__all__: list[str] = ['BarDescription', 'BlockBackend', 'Bus', 'Console', 'ControlRegisters', 'DeviceInfo', 'DirtyLog', 'DiskBus', 'DiskConfig', 'DiskView', 'Display', 'DisplayKind', 'Dma', 'EndPoint', 'ExitCount', 'FileIdentity', 'FloatRegisters', 'Hart', 'HartStats', 'Image', 'Input', 'Instruction', 'InstructionInfo', 'IntegerRegisters', 'InterruptControllers', 'InterruptLine', 'Iommu', 'IommuBench', 'IommuKind', 'Machine', 'MachineConfig', 'MachineIommu', 'MachineState', 'Mark', 'Memory', 'NetConfig', 'NicModel', 'Origin', 'PageArrivals', 'PageCapture', 'PageCounts', 'PageEncoder', 'PageSet', 'Picture', 'Port', 'PortStats', 'Privilege', 'QueueDescription', 'RamPoint', 'RecordingInfo', 'Region', 'Register', 'SavedState', 'StopInfo', 'StopReason', 'Switch', 'TrackedDisk', 'VectorRegisters', 'VirtioTransport', 'VolatileCache', 'begin_capture', 'canonical_isa', 'csrs', 'decode_pages', 'dirty_count', 'disassemble', 'display', 'dma', 'float_register_names', 'freeze', 'hold', 'instructions', 'interrupt_line', 'iommu', 'keyboard', 'load_state', 'map_device', 'memory_disk', 'open_disk', 'overlay', 'register_names', 'release', 'replace_disk', 'reset', 'save_state', 'set_brake', 'settle_memory', 'start_log', 'state_sections', 'stop_log', 'tablet', 'take_dirty', 'used_pages']
+__all__: list[str] = ['BarDescription', 'BlockBackend', 'Bus', 'Console', 'ControlRegisters', 'DeviceInfo', 'DirtyLog', 'DiskBus', 'DiskConfig', 'DiskView', 'Display', 'DisplayKind', 'Dma', 'EndPoint', 'ExitCount', 'FileIdentity', 'FloatRegisters', 'Hart', 'HartStats', 'Image', 'Input', 'Instruction', 'InstructionInfo', 'IntegerRegisters', 'InterruptControllers', 'InterruptLine', 'Iommu', 'IommuBench', 'IommuKind', 'Machine', 'MachineConfig', 'MachineIommu', 'MachineState', 'Mark', 'Memory', 'NetConfig', 'NicModel', 'Origin', 'PageArrivals', 'PageCapture', 'PageCounts', 'PageEncoder', 'PageSet', 'Picture', 'Port', 'PortStats', 'Privilege', 'QueueDescription', 'RamPoint', 'RecordingInfo', 'Region', 'Register', 'SavedState', 'StopInfo', 'StopReason', 'Switch', 'TrackedDisk', 'TrapCount', 'VectorRegisters', 'VirtioTransport', 'VolatileCache', 'begin_capture', 'canonical_isa', 'csrs', 'decode_pages', 'dirty_count', 'disassemble', 'display', 'dma', 'float_register_names', 'freeze', 'hold', 'instructions', 'interrupt_line', 'iommu', 'keyboard', 'load_recording', 'load_state', 'map_device', 'memory_disk', 'open_disk', 'overlay', 'register_names', 'release', 'replace_disk', 'reset', 'save_recording', 'save_state', 'set_brake', 'settle_memory', 'start_log', 'state_sections', 'stop_log', 'tablet', 'take_dirty', 'used_pages']
 class InstructionInfo:
     """
     One instruction of the tables that the hart executes.
@@ -66,6 +66,23 @@ class ExitCount:
     @property
     def writes(self) -> int:
         ...
+class TrapCount:
+    """
+    How often traps of one cause were taken into one mode.
+    """
+    @property
+    def cause(self) -> str:
+        """
+        As the privileged specification names it.
+        """
+    @property
+    def count(self) -> int:
+        ...
+    @property
+    def mode(self) -> str:
+        """
+        ``M``, ``S`` (or HS) or ``VS``.
+        """
 class HartStats:
     """
     Counts of one hart since the machine was built.
@@ -111,12 +128,22 @@ class HartStats:
         Walks of the guest's page tables.
         """
     @property
+    def table_reads(self) -> int:
+        """
+        Entries of page tables that the walks read.
+        """
+    @property
     def tlb_flushes(self) -> int:
         ...
     @property
     def tlb_misses(self) -> int:
         """
         Accesses that missed the inline TLB.
+        """
+    @property
+    def trap_causes(self) -> list[TrapCount]:
+        """
+        Exceptions and interrupts by mode and cause.
         """
     @property
     def traps(self) -> int:
@@ -261,6 +288,9 @@ class Mark:
     def exits(self) -> list[ExitCount]:
         ...
     @property
+    def harts(self) -> list[HartStats]:
+        ...
+    @property
     def host_ns(self) -> int:
         """
         Host time, ns.
@@ -326,23 +356,44 @@ class BlockBackend:
         """
         The range reads as zero afterwards, or as it was.
         """
+    def expect_hand_over(self) -> None:
+        """
+        Somebody has it who could hand it over.
+        """
     def flush(self) -> None:
         """
         Returns when everything written is on stable storage.
+        """
+    def hand_over(self) -> None:
+        """
+        Flushes it, and lets the next one take it, and nobody else.
         """
     def identity(self) -> FileIdentity | None:
         """
         None where a snapshot must include the content: a disk in memory, a file without a name, a block device.
         """
+    def let_go(self) -> None:
+        """
+        As if it had not been taken.
+        """
     def read(self, offset: typing.SupportsIndex, length: typing.SupportsIndex) -> bytes:
         """
         Bytes of the disk's content.
+        """
+    def take(self) -> None:
+        """
+        It is ours, or ours again, unless somebody else has it.
         """
     def write(self, offset: typing.SupportsIndex, data: bytes) -> None:
         ...
     def write_zeroes(self, offset: typing.SupportsIndex, length: typing.SupportsIndex, may_unmap: bool) -> None:
         """
         The range reads as zero afterwards; may_unmap lets it become sparse.
+        """
+    @property
+    def can_hand_over(self) -> bool:
+        """
+        Whether another host that sees it can take it over.
         """
     @property
     def read_only(self) -> bool:
@@ -1048,6 +1099,7 @@ class StopReason(enum.Enum):
     failure = ...
     halted = ...
     host_error = ...
+    no_progress = ...
     none = ...
     poweroff = ...
     reboot = ...
@@ -1148,7 +1200,7 @@ class Machine:
         """
         Raises what a Python device raised, if one did.
         """
-    def record(self, checkpoint_every: typing.SupportsIndex, keep: typing.SupportsIndex) -> None:
+    def record(self, checkpoint_every: typing.SupportsIndex, keep: typing.SupportsIndex, journal_bytes: typing.SupportsIndex) -> None:
         """
         Notes all that comes in.
         """
@@ -1526,6 +1578,10 @@ def keyboard(machine: Machine) -> Input | None:
     """
     The keyboard of a machine, if it has one.
     """
+def load_recording(machine: Machine, saved: typing_extensions.Buffer) -> None:
+    """
+    What that was, into a machine that has just loaded that state.
+    """
 def load_state(machine: Machine, state: SavedState) -> None:
     """
     Into a machine that was made for it; it is paused then.
@@ -1538,7 +1594,7 @@ def memory_disk(size: typing.SupportsIndex) -> BlockBackend:
     """
     A zero-filled disk in host memory.
     """
-def open_disk(path: str, read_only: bool, ephemeral: bool) -> BlockBackend:
+def open_disk(path: str, read_only: bool, ephemeral: bool, incoming: bool = False) -> BlockBackend:
     """
     A raw file or block-device file.
     """
@@ -1561,6 +1617,10 @@ def replace_disk(machine: Machine, which: str, backend: BlockBackend) -> None:
 def reset(machine: Machine) -> int:
     """
     Back to what it began with; how many pages had to be put back.
+    """
+def save_recording(machine: Machine) -> bytes:
+    """
+    Its recording, which goes with the state that was saved last; empty when it has none.
     """
 def save_state(machine: Machine) -> SavedState:
     """

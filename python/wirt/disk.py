@@ -33,6 +33,8 @@ class Disk:
             what a file system makes of that. Closing the machine is a clean end: it flushes.
         serial: shown to the guest, at most 20 ASCII characters.
         queues: request queues; more than one on virtio only.
+        incoming: for :meth:`Machine.receive`: a machine on another host has the file open, and hands it over when it
+            comes. It is locked from then on; until then nobody writes it here.
 
     Raises:
         StorageError: the file cannot be opened or is no disk.
@@ -49,16 +51,21 @@ class Disk:
         volatile_cache: bool = False,
         serial: str = "",
         queues: int = 1,
+        incoming: bool = False,
     ) -> None:
         name = os.fspath(path)
+        if incoming and (read_only or ephemeral or volatile_cache):
+            raise ConfigError("disk: incoming is for one that can be written, and that holds nothing back in memory")
+        awaits = [incoming]  # not self, which would then outlive its last user
 
         def opener() -> _core.BlockBackend:
-            file = _core.open_disk(name, read_only, ephemeral)
+            file = _core.open_disk(name, read_only, ephemeral, awaits[0])
             return _core.VolatileCache(file) if volatile_cache else file
 
         self._configure(opener, bus, serial, queues, ephemeral=ephemeral, volatile_cache=volatile_cache)
         self._keep = False
         self._renewable = ephemeral
+        self._awaits = awaits
 
     @classmethod
     def memory(cls, size: int | str, bus: Bus = "virtio", *, serial: str = "", queues: int = 1) -> Disk:
@@ -123,6 +130,8 @@ class Disk:
         self._ephemeral = ephemeral
         self._volatile_cache = volatile_cache
         self._user: object | None = None
+        self._awaits = [False]  # somebody else has the file
+        self._announced = False
         self.bus = bus
         self.serial = serial
 
@@ -151,6 +160,8 @@ class Disk:
     def _attach(self, user: object, virtio: _core.VirtioTransport) -> _core.DiskConfig:
         """The core's configuration of it for a machine, which has it for itself until it detaches it."""
         backend = self._opened()
+        if self._awaits[0] and not self._announced:
+            raise StorageError(f"{backend.describe()}: is incoming, which is for Machine.receive only")
         if self._user is not None and not backend.read_only:
             raise StorageError(f"{backend.describe()}: is in use by another machine; close that one first")
         self._user = user
@@ -163,6 +174,33 @@ class Disk:
             self._user = None
             if not self._keep:
                 self._backend = self._cache = None
+
+    @property
+    def _incoming(self) -> bool:
+        return self._awaits[0]
+
+    def _announce(self) -> None:
+        """The machine that has the file is to come here.
+
+        Raises:
+            StorageError: no machine has it.
+        """
+        self._opened().expect_hand_over()
+        self._announced = True
+
+    def _take(self) -> None:
+        """It is ours from here on.
+
+        Raises:
+            StorageError: somebody else still has it.
+        """
+        self._opened().take()
+        self._awaits[0] = False
+
+    def _let_go(self) -> None:
+        """As if it had not been taken."""
+        self._opened().let_go()
+        self._awaits[0], self._announced = True, False
 
     def _opened(self) -> _core.TrackedDisk:
         if self._backend is None:

@@ -326,12 +326,18 @@ class Machine:
         self._reraising(lambda: self._core.step(hart, natural(count, "count")))
 
     def run_for(self, instructions: int) -> None:
-        """Deterministic machines: runs until so many more instructions were retired by all harts, or it stops."""
+        """Deterministic machines: runs until so many more instructions were retired by all harts, or it stops.
+
+        An instruction that traps takes a cycle and is not retired. A guest that does little else, such as one whose
+        trap handler traps, would never come to an end: :attr:`stop_reason` is ``no_progress`` then, as soon as the
+        harts together had 2 x harts x (10,000 + the number of instructions asked for) cycles. Of more than 20 million
+        instructions the bound is that of each 20 million.
+        """
         self._reraising(lambda: self._core.run_for(natural(instructions, "instructions")))
 
     # --- the past of a deterministic machine ---
 
-    def record(self, *, checkpoint_every: int = 50_000_000, keep: int = 64) -> None:
+    def record(self, *, checkpoint_every: int = 50_000_000, keep: int = 64, journal: int | str = "256M") -> None:
         """Deterministic machines: from here on every moment can be had again; while it does not run.
 
         All that comes in from outside is noted with the position at which it did: console input, events of the
@@ -343,11 +349,17 @@ class Machine:
             checkpoint_every: instructions between checkpoints. A journey replays about so many, and each checkpoint
                 costs the pages that were written since the one before.
             keep: how many checkpoints are kept; older ones are thinned out, the more the older they are.
+            journal: bytes, or a text such as ``"64M"``: of more input the oldest is dropped, and the recording then
+                begins at a later checkpoint. What comes in while the machine is paused is kept in any case.
 
         Raises:
             StateError: it is not deterministic, is recorded already, or has devices in Python.
         """
-        self._core.record(natural(checkpoint_every, "checkpoint_every"), natural(keep, "keep"))
+        self._core.record(
+            natural(checkpoint_every, "checkpoint_every"),
+            natural(keep, "keep"),
+            natural(parse_size(journal), "journal"),
+        )
 
     def end_recording(self) -> None:
         """Forgets the past. A machine that is in it goes on from there, and what came later never happens."""
@@ -440,8 +452,8 @@ class Machine:
     def stop_reason(self) -> str:
         """Why it does not run.
 
-        ``none``, ``poweroff``, ``reboot``, ``failure``, ``halted`` (every hart is off), ``breakpoint``, ``step`` or
-        ``host_error`` (a Python device raised).
+        ``none``, ``poweroff``, ``reboot``, ``failure``, ``halted`` (every hart is off), ``breakpoint``, ``step``,
+        ``no_progress`` (see :meth:`run_for`) or ``host_error`` (a Python device raised).
         """
         return self._core.stop_info.reason.name
 
@@ -699,7 +711,7 @@ class Machine:
         *,
         incremental: bool = False,
         compress: Literal[False, "zstd"] = False,
-        disks: Literal["reference", "include"] = "reference",
+        disks: Literal["reference", "include"] | Sequence[Literal["reference", "include"]] = "reference",
     ) -> Snapshot:
         """Writes the machine's whole state into a directory, and returns when it is on stable storage.
 
@@ -712,7 +724,8 @@ class Machine:
                 was restored from; that one must stay where it is.
             compress: ``"zstd"`` takes less room, and makes restoring read all of the memory first.
             disks: ``"reference"`` notes which files they are, and restoring refuses those that were written since;
-                ``"include"`` copies their content, which disks in memory and ephemeral ones need.
+                ``"include"`` copies their content, which disks in memory and ephemeral ones need. One of them for all,
+                or for each disk, in the order in which the machine got them.
 
         Raises:
             StateError: the machine has ended, has a device in Python, is being snapshotted already, or has no snapshot
@@ -730,7 +743,7 @@ class Machine:
         *,
         incremental: bool = False,
         compress: Literal[False, "zstd"] = False,
-        disks: Literal["reference", "include"] = "reference",
+        disks: Literal["reference", "include"] | Sequence[Literal["reference", "include"]] = "reference",
     ) -> Future[Snapshot]:
         """As :meth:`snapshot`, but returns as soon as the guest runs on; the state is that of this moment.
 
@@ -809,7 +822,8 @@ class Machine:
                 the migration ends with an error. Not of post-copy.
             streams: connections that carry memory side by side.
             compress: ``"auto"`` compresses where that is faster.
-            storage: the content of disks that can be written goes along. Without it there must be no such disk.
+            storage: the content of disks that can be written goes along. Without it they are files that both hosts see,
+                and are handed over.
             tls: a client's context, or ``{"cert": ..., "key": ..., "ca": ...}``, PEM files.
             secret: what both sides know, at least 16 bytes. TCP needs ``tls``, or on loopback ``secret``; on a unix
                 socket without a secret the other side must be the same user; a descriptor is the caller's to vouch for.
@@ -862,7 +876,7 @@ class Machine:
         Args:
             at: where to listen: ``tcp://HOST:PORT``, ``unix:/PATH``; or the descriptor of a connected stream socket.
             disks: one for each of the machine's, of the same size, bus and serial; what they hold is overwritten
-                where the source sends its disks' content.
+                where the source sends its disks' content. A file that it hands over is a disk with ``incoming=True``.
             nets: a port for each of the machine's NICs, which takes on its address; None: each is on a network of its
                 own.
             tls: a server's context that asks for certificates, or ``{"cert": ..., "key": ..., "ca": ...}``.

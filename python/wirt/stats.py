@@ -8,7 +8,7 @@ from typing import Any
 
 from wirt import _core
 
-__all__ = ["Bar", "DeviceInfo", "DeviceStats", "Exit", "HartStats", "Mark", "Queue", "Stats"]
+__all__ = ["Bar", "DeviceInfo", "DeviceStats", "Exit", "HartStats", "Mark", "Queue", "Stats", "TrapCount"]
 
 
 class _Fields(Mapping[str, Any]):
@@ -66,8 +66,23 @@ class Exit(_Fields):
 
 
 @dataclass(frozen=True)
+class TrapCount(_Fields):
+    """How often traps of one cause were taken into one mode.
+
+    Attributes:
+        mode: ``M``, ``S`` (HS on a hart with the hypervisor extension) or ``VS``.
+        cause: as the privileged specification names it, e.g. ``illegal instruction``.
+        count: how often.
+    """
+
+    mode: str
+    cause: str
+    count: int
+
+
+@dataclass(frozen=True)
 class HartStats(_Fields):
-    """Counts of one hart since the machine was built.
+    """Counts of one hart since the machine was built; in a :class:`Mark` those of the section alone.
 
     Attributes:
         instructions: retired.
@@ -75,6 +90,7 @@ class HartStats(_Fields):
         interrupts: interrupts taken.
         tlb_misses: accesses that missed the inline TLB.
         page_walks: walks of the guest's page tables.
+        table_reads: entries that the walks read: up to 3 a walk with Sv39, up to 15 where a second stage is behind it.
         tlb_flushes: times that translations were dropped.
         blocks_built: basic blocks decoded.
         blocks_dropped: blocks dropped since their code was overwritten.
@@ -82,6 +98,7 @@ class HartStats(_Fields):
         block_lookups: jumps that no chain of blocks covered.
         mmio_accesses: exits, that is loads and stores that reached a device.
         wfi: times that the hart waited for an interrupt.
+        trap_causes: exceptions and interrupts by mode and cause, those that happened.
     """
 
     instructions: int
@@ -89,6 +106,7 @@ class HartStats(_Fields):
     interrupts: int
     tlb_misses: int
     page_walks: int
+    table_reads: int
     tlb_flushes: int
     blocks_built: int
     blocks_dropped: int
@@ -96,6 +114,7 @@ class HartStats(_Fields):
     block_lookups: int
     mmio_accesses: int
     wfi: int
+    trap_causes: list[TrapCount]
 
 
 @dataclass(frozen=True)
@@ -219,6 +238,7 @@ class Mark(_Fields):
         sbi_calls: calls of the monitor's SBI.
         exits: by device and cause.
         devices: counters by device.
+        harts: counters of each hart.
     """
 
     name: str
@@ -229,6 +249,7 @@ class Mark(_Fields):
     sbi_calls: int
     exits: list[Exit]
     devices: list[DeviceStats]
+    harts: list[HartStats]
 
     @property
     def total_exits(self) -> int:
@@ -239,6 +260,18 @@ class Mark(_Fields):
 def collect_exits(counts: list[_core.ExitCount]) -> list[Exit]:
     """The core's exit counters as ours."""
     return [Exit(c.device, c.cause, c.reads, c.writes) for c in counts]
+
+
+def collect_harts(stats: list[_core.HartStats]) -> list[HartStats]:
+    """The core's counts of harts as ours."""
+    names = [field.name for field in fields(HartStats) if field.name != "trap_causes"]
+    return [
+        HartStats(
+            **{name: getattr(hart, name) for name in names},
+            trap_causes=[TrapCount(trap.mode, trap.cause, trap.count) for trap in hart.trap_causes],
+        )
+        for hart in stats
+    ]
 
 
 def collect_devices(infos: list[_core.DeviceInfo]) -> list[DeviceStats]:
@@ -276,6 +309,7 @@ def collect_marks(marks: list[_core.Mark]) -> list[Mark]:
             mark.sbi_calls,
             collect_exits(mark.exits),
             collect_devices(mark.devices),
+            collect_harts(mark.harts),
         )
         for mark in marks
     ]
@@ -283,12 +317,11 @@ def collect_marks(marks: list[_core.Mark]) -> list[Mark]:
 
 def collect(machine: _core.Machine) -> Stats:
     """All counters of a machine."""
-    names = [field.name for field in fields(HartStats)]
     return Stats(
         instructions=machine.instructions,
         time_ns=machine.time_ns,
         exits=collect_exits(machine.exits()),
         sbi_calls=dict(machine.sbi_calls()),
-        harts=[HartStats(**{name: getattr(hart, name) for name in names}) for hart in machine.hart_stats()],
+        harts=collect_harts(machine.hart_stats()),
         devices=collect_devices(machine.devices()),
     )

@@ -209,6 +209,17 @@ def test_bench_io(tmp_path):
     assert json.loads(wirt("bench", "io", "--quick", "--repeats", "1", "--only", "console", "--json", "-").stdout)
 
 
+def test_bench_virt(tmp_path):
+    result = wirt(
+        "bench", "virt", "--causes", "--only", "bare", "--only", "trap-and-emulate", "--json", tmp_path / "virt.json"
+    )
+    assert "trap-and-emulate" in result.stdout
+    assert "illegal instruction" in result.stdout
+    document = json.loads((tmp_path / "virt.json").read_text())
+    assert document["platforms"] == ["bare", "trap-and-emulate"]
+    assert json.loads(wirt("bench", "virt", "--only", "bare", "--json", "-").stdout)["platforms"] == ["bare"]
+
+
 def test_run_debian_before_the_pull(tmp_path):
     result = wirt("run", "debian", status=71, env={**os.environ, "WIRT_CACHE_DIR": str(tmp_path)})
     assert "wirt pull debian" in result.stderr

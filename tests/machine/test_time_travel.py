@@ -328,3 +328,95 @@ def test_frames_and_the_link() -> None:
         peer.send(ping)
         vm.run_for(50_000)
         assert peer.recv(timeout=10)[12:14] == b"\x08\x06"
+
+
+def test_a_guest_that_only_traps_comes_back() -> None:
+    """Its trap vector is where it traps: nothing is retired, for ever."""
+    # mtvec is 0 after reset, where nothing is; the second hart does the same.
+    with wirt.Machine(firmware=bytes(4), memory="16M", cpus=2, deterministic=True) as vm:
+        vm.run_for(1000)
+        assert vm.stop_reason == "no_progress"
+        assert vm.instructions == 0
+        assert vm.state == "paused"
+        assert sum(hart.csr["mcycle"] for hart in vm.harts) == 2 * 2 * (10_000 + 1000)
+        again = vm.state_hash()
+    with wirt.Machine(firmware=bytes(4), memory="16M", cpus=2, deterministic=True) as vm:
+        vm.record()
+        vm.run_for(1000)
+        assert vm.state_hash() == again, "it comes back at the same place"
+        vm.run_for(100_000_000)
+        assert vm.stop_reason == "no_progress"
+        # It can be run, and paused, like any other.
+        vm.resume()
+        vm.pause()
+        vm.run_to()
+
+
+def test_a_guest_that_traps_now_and_then_is_run_to_the_end() -> None:
+    """One trap for every two instructions."""
+    words = [
+        encode("auipc", rd=5),
+        encode("addi", rd=5, rs1=5, imm=16),
+        encode("csrrw", rs1=5, csr="mtvec"),
+        encode("addi"),
+        encode("csrrs", rd=6, csr="mepc"),  # the handler
+        encode("addi", rd=6, rs1=6, imm=4),
+        encode("ecall"),
+    ]
+    code = b"".join(word.to_bytes(4, "little") for word in words)
+    with wirt.Machine(firmware=code, memory="16M", deterministic=True) as vm:
+        vm.run_for(50_000)
+        assert (vm.instructions, vm.stop_reason) == (50_000, "step")
+
+
+def test_a_full_journal_loses_its_beginning(echo: wirt.Machine) -> None:
+    echo.record(checkpoint_every=10_000_000, journal="64K")
+    seen = walk(echo, seed=1, stops=3, longest=10_000)
+    for turn in range(60):
+        echo.serial.send(bytes([turn]) * 4096)
+        seen |= walk(echo, seed=turn, stops=2, longest=10_000)
+    recording = echo.recording
+    assert recording is not None
+    assert recording.begin > 0
+    assert recording.checkpoints > 2, "input alone makes checkpoints"
+    kept = {instant: digest for instant, digest in seen.items() if instant >= recording.begin}
+    assert 10 < len(kept) < len(seen)
+    with pytest.raises(StateError, match=f"from {recording.begin} to"):
+        echo.run_to(recording.begin - 1)
+    travel(echo, kept, seed=3)
+    echo.run_to(recording.begin)
+    echo.run_to()
+    assert echo.state_hash() == seen[max(seen)]
+
+
+PING = bytes.fromhex("ffffffffffff020000000002080600010800060400010200000000020a0000020000000000000a000001")
+
+
+@pytest.mark.parametrize(
+    ("options", "model", "bus"),
+    [
+        ({"virtio": "pci", "packed": True}, "virtio-pci", "virtio-pci"),
+        ({"iommu": "platform", "cpus": 2}, "e1000e", "ahci"),
+        ({}, "virtio-mmio", "virtio-mmio"),
+    ],
+    ids=["virtio-pci, packed rings", "e1000e, IOMMU, 2 harts", "virtio-mmio"],
+)
+def test_frames_and_input_events(options: dict[str, Any], model: Any, bus: Any) -> None:
+    lan = wirt.Switch()
+    peer = lan.endpoint()
+    nets = [lan.port(mac="02:00:00:00:00:01", model=model)]
+    disks = [wirt.Disk.memory("1M", bus)]
+    with guest("net ip=10.0.0.1 net.seconds=1000000", nets=nets, disks=disks, input_devices=True, **options) as vm:
+        vm.record(checkpoint_every=300_000)
+        seen = walk(vm, seed=1, stops=6, longest=400_000)
+        for turn in range(4):
+            peer.send(PING)
+            vm.keyboard.press("a", "shift")
+            vm.tablet.move(0.25 * turn, 0.5)
+            seen |= walk(vm, seed=turn, stops=3, longest=100_000)
+        assert peer.recv(timeout=10)[12:14] == b"\x08\x06"
+        assert vm.recording is not None
+        assert vm.recording.inputs > 12
+        travel(vm, seen, seed=2, journeys=8)
+        vm.run_to()
+        assert vm.state_hash() == seen[max(seen)]

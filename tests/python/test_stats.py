@@ -23,6 +23,12 @@ def test_counters_of_a_run():
     assert stats.sbi_calls
     names = [device.name for device in stats.devices]
     assert len(set(names)) == len(names)
+    causes = {(trap.mode, trap.cause): trap.count for hart in stats.harts for trap in hart.trap_causes}
+    assert sum(causes.values()) == sum(hart.traps + hart.interrupts for hart in stats.harts)
+    assert {mode for mode, _ in causes} == {"S"}
+    for hart in stats.harts:
+        # Sv39, with leaves at every level.
+        assert hart.page_walks <= hart.table_reads <= 3 * hart.page_walks
     # A mapping, too, and JSON.
     assert stats["instructions"] == stats.instructions
     assert set(stats) >= {"exits", "harts", "devices"}

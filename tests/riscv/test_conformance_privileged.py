@@ -21,15 +21,28 @@ from support.privileged_programs import (
     Traps,
     access_code,
 )
+from support.trigger_programs import TriggerHits
 from wirt import isa
 
 KINDS = {"page walks": PageWalks, "PMP": Protection, "traps": Traps}
+# The same, and more, on harts with all scalar extensions.
+SCALAR_KINDS = {
+    "page walks": lambda seed, cases: PageWalks(seed, cases, scalar=True),
+    "traps": lambda seed, cases: Traps(seed, cases, scalar=True),
+    "triggers": TriggerHits,
+}
 
 
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("kind", KINDS)
 def test_agrees_with_spike(kind, seed):
     compare(KINDS[kind](seed, cases=400).build())
+
+
+@pytest.mark.parametrize("kind", SCALAR_KINDS)
+def test_scalar_extensions_agree_with_spike(kind, fresh_seed):
+    for seed in (1, fresh_seed):
+        compare(SCALAR_KINDS[kind](seed, cases=300).build(), trace=False)
 
 
 def test_virtual_interrupts_agree_with_spike(fresh_seed):
@@ -46,6 +59,12 @@ def test_fields_of_every_csr(fresh_seed):
     numbers = sorted(isa.csrs().values())
     for part in (numbers[: len(numbers) // 2], numbers[len(numbers) // 2 :]):
         compare(Registers(fresh_seed).build(part))
+
+
+def test_fields_of_the_csrs_of_scalar_extensions(fresh_seed):
+    numbers = sorted(isa.csrs().values())
+    for part in (numbers[: len(numbers) // 2], numbers[len(numbers) // 2 :]):
+        compare(Registers(fresh_seed, scalar=True).build(part), trace=False)
 
 
 def test_absent_csrs_trap(fresh_seed):

@@ -6,8 +6,8 @@
 #include <cstring>
 
 #include "riscv/hart.h"
-#include "support/state_copy.h"
 #include "support/check.h"
+#include "support/state_copy.h"
 
 namespace {
 
@@ -24,6 +24,8 @@ struct Environment final : HartEnvironment {
     void code_page_marked(const Hart&, u64) override {}
     void relax(const Hart&) override {}
     void wake(const Hart&) override {}
+    u16 draw_entropy() override { return 0; }
+    bool deterministic() const override { return true; }
 };
 
 struct Machine {

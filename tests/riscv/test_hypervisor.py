@@ -12,64 +12,18 @@ import pytest
 import wirt
 from support.assembler import Assembler, encode
 from support.firmware import SPIN
-from support.lab import ALL, CODE, HANDLER, ILLEGAL, NOP, Lab
+from support.lab import ALL, CODE, HANDLER, ILLEGAL, MPV, GuestLab
 from wirt import Privilege, isa
 
 ISA = isa.DEFAULT + "_h"
 INTERRUPT = 1 << 63
-SIE, MPV, GVA = 1 << 1, 1 << 39, 1 << 38
+SIE, GVA = 1 << 1, 1 << 38
 VIRTUAL_INSTRUCTION, LOAD_GUEST_FAULT, STORE_GUEST_FAULT = 22, 21, 23
 VSSI, VSTI, VSEI, SGEI = 1 << 2, 1 << 6, 1 << 10, 1 << 12
 HU, SPVP, SPV = 1 << 9, 1 << 8, 1 << 7
 VTI, DPR, IPRIOM = 1 << 30, 1 << 9, 1 << 8
-IMSIC_S = 0x2800_0000
 GUEST_FILES = 3  # of a region of four pages a hart
 NOWHERE = 1 << 39  # no guest physical address of the tables here
-
-
-class GuestLab(Lab):
-    """Steps over instructions in VS- and VU-mode as well."""
-
-    def guest(self, raw: int = NOP, mode: Privilege = Privilege.supervisor) -> int | None:
-        """Steps over one instruction of a guest; the cause of the trap into M-mode, if there was one."""
-        width = 4 if raw & 3 == 3 else 2
-        self.vm.memory[CODE : CODE + 4 + width] = raw.to_bytes(width, "little") + struct.pack("<I", NOP)
-        self.csr["mcause"] = 0x123
-        self.enter(CODE, mode)
-        self.vm.step()
-        cause = self.csr["mcause"]
-        return None if cause == 0x123 else cause
-
-    def enter(self, pc: int, mode: Privilege = Privilege.supervisor) -> None:
-        self.hart.privilege = Privilege.machine
-        level = {Privilege.user: 0, Privilege.supervisor: 1}[mode]
-        self.csr["mstatus"] = self.csr["mstatus"] & ~(3 << 11 | 1 << 3) | level << 11 | MPV | 3 << 13
-        self.csr["mepc"] = pc
-        self.vm.memory[CODE - 4 : CODE] = struct.pack("<I", encode("mret"))
-        self.hart.pc = CODE - 4
-        self.vm.step()
-        assert self.hart.virtualized
-        assert self.hart.pc == pc
-
-    def guest_access(self, csr: str | int, name: str = "csrrs", operand: int = 0) -> int:
-        self.x["t1"] = operand
-        assert self.guest(encode(name, 5, 6 if operand else 0, csr=csr)) is None, csr
-        return self.x["t0"]
-
-    def guest_file(self, file: int, select: int, value: int | None = None) -> int:
-        self.csr["hstatus"] = file << 12
-        self.csr["vsiselect"] = select
-        if value is not None:
-            self.csr["vsireg"] = value
-        return self.csr["vsireg"]
-
-    def open_guest_file(self, file: int) -> None:
-        self.guest_file(file, 0x70, 1)
-        for word in range(4):
-            self.guest_file(file, 0xC0 + 2 * word, ALL)
-
-    def receive(self, file: int, identity: int) -> None:
-        self.vm.bus.write(IMSIC_S + (file << 12), 4, identity)
 
 
 def hypervisor_csrs() -> list[str]:

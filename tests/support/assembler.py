@@ -61,8 +61,10 @@ def encode(
     kind = row.format
     if kind in ("NONE", "C"):
         return raw
-    raw |= (rd << 7 if row.mask >> 7 & 31 == 0 else 0) | (rs1 << 15 if row.mask >> 15 & 31 == 0 else 0)
-    if kind in ("I", "FL"):
+    raw |= (rd << 7 if row.mask >> 7 & 30 == 0 else 0) | (rs1 << 15 if row.mask >> 15 & 31 == 0 else 0)
+    if kind == "RNUM":
+        raw |= imm << 20
+    elif kind in ("I", "FL"):
         _fits(imm, 12, name)
         raw |= imm_i(imm)
     elif kind in ("SHAMT6", "SHAMT5"):
@@ -84,7 +86,7 @@ def encode(
             raw = raw & ~(31 << 15) | imm << 15
     elif kind == "FENCE":
         raw |= imm << 20
-    elif kind in ("R", "SFENCE", "AMO", "FFF", "XFF", "FFF_RM"):
+    elif kind in ("R", "MOPRR", "SFENCE", "AMO", "FFF", "XFF", "FFF_RM"):
         raw |= rs2 << 20
     elif kind == "FFFF_RM":
         raw |= rs2 << 20 | rs3 << 27

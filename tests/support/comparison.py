@@ -92,7 +92,7 @@ def compare(program: Program, tally: Tally | None = None, *, trace: bool = True)
         elf = Path(folder) / "program.elf"
         elf.write_bytes(program.elf)
         log = Path(folder) / "commits" if trace or tally is not None else None
-        expected = spike.run(elf, log=log, isa=oracle_isa(program))
+        expected = spike.run(elf, log=log, isa=oracle_isa(program), triggers=program.triggers)
         if log is not None and trace:
             _follow(program, log, tally)
         elif log is not None and tally is not None:

@@ -17,14 +17,15 @@ from .comparison import Mismatch, Tally, compare
 from .hypervisor_programs import GuestRegisters, GuestTraps, TwoStage
 from .privileged_programs import PageWalks, Protection, Registers, Traps
 from .random_programs import Program, generate
+from .trigger_programs import TriggerHits
 from .vector_programs import EXTENSIONS, VLENS
 from .vector_programs import generate as generate_vector
 
 
-def user_programs(seed: int) -> Iterator[Program]:
+def user_programs(seed: int, scalar: bool = False) -> Iterator[Program]:
     """Endless."""
     while True:
-        yield generate(seed)
+        yield generate(seed, scalar=scalar)
         seed += 1
 
 
@@ -35,14 +36,14 @@ def vector_programs(seed: int) -> Iterator[Program]:
         seed += 1
 
 
-def privileged_programs(seed: int, count: int) -> Iterator[Program]:
+def privileged_programs(seed: int, count: int, scalar: bool = False) -> Iterator[Program]:
     """`count` of each kind, and every CSR number once."""
     for i in range(seed, seed + count):
-        yield PageWalks(i).build()
-        yield Protection(i).build()
-        yield Traps(i).build()
+        yield PageWalks(i, scalar=scalar).build()
+        yield Traps(i, scalar=scalar).build()
+        yield TriggerHits(i).build() if scalar else Protection(i).build()
     for first in range(0, 0x1000, 256):
-        yield Registers(seed).build(list(range(first, first + 256)))
+        yield Registers(seed, scalar=scalar).build(list(range(first, first + 256)))
 
 
 def hypervisor_programs(seed: int, count: int) -> Iterator[Program]:
@@ -93,9 +94,12 @@ def main() -> int:
     parser.add_argument("--hypervisor", type=int, default=5, help="so many programs of each kind with guests")
     parser.add_argument("--vector", type=int, default=0, help="at least so many vector instructions, and nothing else")
     parser.add_argument("--seed", type=int, default=1, help="of the first program; the others follow")
+    parser.add_argument("--scalar", action="store_true", help="on harts with all scalar extensions")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at a difference")
     options = parser.parse_args()
-    print(f"Spike {spike.version()}, --isa={spike.ISA}, seeds from {options.seed}")
+    print(
+        f"Spike {spike.version()}, --isa={spike.ISA_SCALAR if options.scalar else spike.ISA}, seeds from {options.seed}"
+    )
     differences: list[str] = []
     if options.vector:
         start = time.monotonic()
@@ -105,8 +109,8 @@ def main() -> int:
         print(f"never executed: {', '.join(never) or 'none'}\n{len(differences)} differences")
         return 1 if differences else 0
     for title, programs, limit in (
-        ("random programs", user_programs(options.seed), options.instructions),
-        ("privileged programs", privileged_programs(options.seed, options.privileged), None),
+        ("random programs", user_programs(options.seed, options.scalar), options.instructions),
+        ("privileged programs", privileged_programs(options.seed, options.privileged, options.scalar), None),
         ("programs of hypervisors", hypervisor_programs(options.seed, options.hypervisor), None),
     ):
         start = time.monotonic()

@@ -7,6 +7,7 @@ import select
 import socket
 import struct
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -24,17 +25,19 @@ class Fault:
         to_destination: the frame's direction.
         when: the frame is not passed on at all, or half of it, or all of it.
         how: ``cut`` closes the connection; ``stall`` keeps it and passes nothing on any more; ``corrupt`` flips a bit
-            of the frame and goes on; ``repeat`` sends it twice; ``drop`` leaves it out; ``huge`` says that it is large.
+            of the frame and goes on; ``repeat`` sends it twice; ``drop`` leaves it out; ``huge`` says that it is large;
+            ``call`` passes on what `when` says, calls `action`, and goes on with the rest.
         for_ever: nobody comes through any more afterwards.
     """
 
     kind: int
-    how: Literal["cut", "stall", "corrupt", "repeat", "drop", "huge"] = "cut"
+    how: Literal["cut", "stall", "corrupt", "repeat", "drop", "huge", "call"] = "cut"
     when: Literal["before", "half", "after"] = "before"
     to_destination: bool = True
     skip: int = 0
     for_ever: bool = False
     bit: int = 0
+    action: Callable[[], object] | None = None
 
 
 class FaultProxy:
@@ -110,6 +113,12 @@ class FaultProxy:
             there.sendall(changed)
         elif fault.how == "huge":
             there.sendall(frame[:4] + b"\xff\xff\xff\xff" + frame[8:])
+        elif fault.how == "call":
+            assert fault.action is not None
+            first = {"before": 0, "half": len(frame) // 2, "after": len(frame)}[fault.when]
+            there.sendall(frame[:first])
+            fault.action()
+            there.sendall(frame[first:])
         elif fault.how in ("cut", "stall"):
             there.sendall({"before": b"", "half": frame[: len(frame) // 2], "after": frame}[fault.when])
             if fault.how == "cut":

@@ -14,6 +14,8 @@ ILLEGAL = 2
 ALL = (1 << 64) - 1
 STCE = 1 << 63
 NOP = 0x13
+MPV = 1 << 39
+IMSIC_S = 0x2800_0000
 
 
 class Lab:
@@ -50,3 +52,48 @@ class Lab:
         cause = self.run(encode("csrrw" if write else "csrrs", 5, 6 if write else 0, csr=csr), mode)
         assert cause in (None, ILLEGAL)
         return cause == ILLEGAL
+
+
+class GuestLab(Lab):
+    """Steps over instructions in VS- and VU-mode as well."""
+
+    def guest(self, raw: int = NOP, mode: Privilege = Privilege.supervisor) -> int | None:
+        """Steps over one instruction of a guest; the cause of the trap into M-mode, if there was one."""
+        width = 4 if raw & 3 == 3 else 2
+        self.vm.memory[CODE : CODE + 4 + width] = raw.to_bytes(width, "little") + struct.pack("<I", NOP)
+        self.csr["mcause"] = 0x123
+        self.enter(CODE, mode)
+        self.vm.step()
+        cause = self.csr["mcause"]
+        return None if cause == 0x123 else cause
+
+    def enter(self, pc: int, mode: Privilege = Privilege.supervisor) -> None:
+        self.hart.privilege = Privilege.machine
+        level = {Privilege.user: 0, Privilege.supervisor: 1}[mode]
+        self.csr["mstatus"] = self.csr["mstatus"] & ~(3 << 11 | 1 << 3) | level << 11 | MPV | 3 << 13
+        self.csr["mepc"] = pc
+        self.vm.memory[CODE - 4 : CODE] = struct.pack("<I", encode("mret"))
+        self.hart.pc = CODE - 4
+        self.vm.step()
+        assert self.hart.virtualized
+        assert self.hart.pc == pc
+
+    def guest_access(self, csr: str | int, name: str = "csrrs", operand: int = 0) -> int:
+        self.x["t1"] = operand
+        assert self.guest(encode(name, 5, 6 if operand else 0, csr=csr)) is None, csr
+        return self.x["t0"]
+
+    def guest_file(self, file: int, select: int, value: int | None = None) -> int:
+        self.csr["hstatus"] = file << 12
+        self.csr["vsiselect"] = select
+        if value is not None:
+            self.csr["vsireg"] = value
+        return self.csr["vsireg"]
+
+    def open_guest_file(self, file: int) -> None:
+        self.guest_file(file, 0x70, 1)
+        for word in range(4):
+            self.guest_file(file, 0xC0 + 2 * word, ALL)
+
+    def receive(self, file: int, identity: int) -> None:
+        self.vm.bus.write(IMSIC_S + (file << 12), 4, identity)

@@ -13,7 +13,7 @@ import struct
 from dataclasses import dataclass, field
 
 from .assembler import MASK64, RAM_BASE, Assembler, encode
-from .random_programs import SATP_MODES, Program
+from .random_programs import SATP_MODES, SCALAR_HART, Program
 
 TOHOST = RAM_BASE + 0x40_0000
 SAVE = RAM_BASE + 0x60_0000  # handler's: log pointer, then where to go on
@@ -31,13 +31,15 @@ ECALL = 0x73
 # Registers: a0, a1 and a2 to a6 are the case's; t3 to t6 are the handlers'.
 A0, A1, A2, A6, A7 = 10, 11, 12, 16, 17
 RESUMED = 0x1D1E  # a7 of the supervisor handler's ecall
+STATE_ENABLES = 3 << 62  # of mstateen0: SE0 and ENVCFG
 
 
 class Frame:
     """The handlers, the stubs, the log, and the loop over cases that every program has."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, scalar: bool = False) -> None:
         self.rng = random.Random(seed)
+        self.scalar = scalar
         self.asm = Assembler()
         self.case = 0
         self.zero_edges = False
@@ -65,6 +67,8 @@ class Frame:
             "minstret",
         ):
             asm.csrw(csr, 0)
+        if self.scalar:
+            self.set_csr("mstateen0", STATE_ENABLES)
         # The timer of the CLINT is set far ahead, as is that of Sstc.
         asm.li(5, 0x200_4000)
         asm.li(6, MASK64)
@@ -141,7 +145,8 @@ class Frame:
         asm.label("end_signature")
         asm.org(STUBS)
         self._stubs()
-        return Program(name, asm.elf(), asm.labels["end"], (SAVE, END))
+        hart = SCALAR_HART if self.scalar else {}
+        return Program(name, asm.elf(), asm.labels["end"], (SAVE, END), **hart)
 
     def write_tables(self) -> None:
         """Page tables, where a program has some."""
@@ -279,8 +284,8 @@ class PageWalks(Frame):
     INDICES = (0, 1, 2, 255, 256, 257, 510, 511)
     STUB_INDEX = 300
 
-    def __init__(self, seed: int, cases: int = 700) -> None:
-        super().__init__(seed)
+    def __init__(self, seed: int, cases: int = 700, *, scalar: bool = False) -> None:
+        super().__init__(seed, scalar=scalar)
         self.seed, self.cases = seed, cases
         # Spike writes the first part of a store across pages before the second part faults, Wirt does not; both may.
         # Where such stores are drawn they write zeroes over zeroes.
@@ -341,6 +346,14 @@ class PageWalks(Frame):
             if rng.random() < 0.06:
                 target = rng.choice((0x1800_0000, RAM_BASE + (16 << 20), 1 << 55, 0x1_0000_0000))
             entry = (target >> 2 & (1 << 54) - 1) | flags
+        if self.scalar:
+            if level == 0 and rng.random() < 0.3:
+                # 64 KiB, and sometimes a size that is reserved.
+                entry = entry & ~(0xF << 10) | (8 if rng.random() < 0.8 else rng.randrange(16)) << 10 | 1 << 63
+            elif rng.random() < 0.02:
+                entry |= 1 << 63
+            if rng.random() < 0.25:
+                entry |= rng.choice((1, 1, 2, 2, 3)) << 61
         if rng.random() < 0.06:
             entry |= 1 << rng.randrange(54, 64)
         return entry
@@ -451,8 +464,9 @@ class PageWalks(Frame):
             self.stale = False
         if rng.random() < 0.1:
             # What caches may keep changes with ADUE: fence.
-            self.set_csr("menvcfg", rng.choice((0, 1 << 61)) | 0xF0)
-            self.set_csr("senvcfg", 0xF0)
+            more = rng.choice((0, 1 << 62)) | rng.choice((0, 2, 3)) << 32 if self.scalar else 0
+            self.set_csr("menvcfg", rng.choice((0, 1 << 61)) | 0xF0 | more)
+            self.set_csr("senvcfg", 0xF0 | (rng.choice((0, 2, 3)) << 32 if self.scalar else 0))
             asm.op("sfence.vma", 0, 0, 0)
         if rng.random() < 0.15:
             self.protect()
@@ -466,6 +480,8 @@ class PageWalks(Frame):
             self.enter(privilege, address & ~1, status)
             self.end()
             return
+        if self.scalar and rng.random() < 0.3:
+            address ^= rng.choice((1 << rng.randrange(48, 64), rng.getrandbits(16) << 48, rng.getrandbits(7) << 57))
         if "amo" in name or "lr." in name:
             address &= -ACCESS_SIZE[name]
         elif name == "cbo.zero":
@@ -539,7 +555,7 @@ class Protection(Frame):
         asm.op("sfence.vma", 0, 0, 0)
         target = self.boundary() + rng.choice((0, 0, 0, 4, -4, 8, -8))
         # How much of a block its management checks is the implementation's choice.
-        name = rng.choice((*(set(ACCESS_SIZE) - set(CACHE)), "ld", "sd", "fetch", "fetch"))
+        name = rng.choice((*sorted(set(ACCESS_SIZE) - set(CACHE)), "ld", "sd", "fetch", "fetch"))
         if name == "fetch":
             privilege = rng.choice((0, 1, 3))
             if target & 0xFFF in (0, 0xFFC) and rng.random() < 0.7:
@@ -580,8 +596,8 @@ DELEGABLE = 0xB1FE | 1 << 9
 class Traps(Frame):
     """Random delegation, pending and enabled interrupts, vectors, and privileged instructions in every mode."""
 
-    def __init__(self, seed: int, cases: int = 500) -> None:
-        super().__init__(seed)
+    def __init__(self, seed: int, cases: int = 500, *, scalar: bool = False) -> None:
+        super().__init__(seed, scalar=scalar)
         self.seed, self.cases = seed, cases
 
     def one(self) -> None:
@@ -612,7 +628,7 @@ class Traps(Frame):
             asm.op("addi", 6, 0, imm=rng.getrandbits(1))
             asm.op("sw", 0, 5, 6)
             asm.op("fence", imm=0xFF)
-        self.set_csr("mip", rng.getrandbits(12))
+        self.set_csr("mip", rng.getrandbits(14 if self.scalar else 12))
         asm.csrr(A2, "mip")
         asm.csrr(A2 + 1, "sip")
         asm.csrr(A2 + 2, "mideleg")
@@ -628,7 +644,7 @@ class Traps(Frame):
             code = PRIVILEGED[0]
         # Where an sret goes: not to itself, and not to sleep.
         self.set_csr("sepc", self.stub(rng.choice([raw for raw in STUB_CODE if raw not in (SRET, WFI)])))
-        enabled = rng.choice((0, MASK64, rng.getrandbits(12)))
+        enabled = rng.choice((0, MASK64, rng.getrandbits(14 if self.scalar else 12)))
         self.set_csr("mie", enabled)
         asm.li(A1, DATA)
         self.enter(privilege, self.stub(code), status)
@@ -664,6 +680,22 @@ WRITABLE = {
 UNSHARED_CSRS = {0xF11, 0xF12, 0xF13, 0xB00, 0xB02, 0xC00, 0xC01, 0xC02}
 # In Spike only: the debug specification's, and the numbers of PMP entries beyond the 16, which read as 0 there.
 ABSENT_HERE = {*range(0x7A0, 0x7B4), 0x5A8, *range(0x3A4, 0x3B0), *range(0x3C0, 0x3F0)}
+# Of a hart with all scalar extensions: counters in Spike count nothing and select nothing, its triggers can do more,
+# and it has custom state and the privilege modes' enables of other extensions.
+TDATA1 = 0x7A1
+WRITABLE_SCALAR = WRITABLE | {
+    0x30C: STATE_ENABLES,
+    0x10C: 0,
+    0x747: 3 << 8,  # mseccfg
+    0x320: 0x7D,
+    TDATA1: 0x0240_07DF,  # hit, match, modes and accesses of mcontrol6
+    0x7A3: 0,  # tdata3
+    **dict.fromkeys(range(0x323, 0x327), 15 << 60),
+    **dict.fromkeys(range(0x327, 0x340), 0),
+    **dict.fromkeys(range(0xB03, 0xB20), 0),
+}
+UNSHARED_SCALAR = UNSHARED_CSRS | {0x015, 0x7A4}  # seed, tinfo
+ABSENT_SCALAR = ABSENT_HERE - set(range(0x7A0, 0x7A5))
 
 
 class Registers(Frame):
@@ -674,9 +706,13 @@ class Registers(Frame):
     # Registers whose fields others share.
     ALSO: tuple[str, ...] = ("sstatus", "sie", "sip", "fcsr")
 
-    def __init__(self, seed: int) -> None:
-        super().__init__(seed)
+    def __init__(self, seed: int, *, scalar: bool = False) -> None:
+        super().__init__(seed, scalar=scalar)
         self.seed = seed
+        if scalar:
+            self.WRITABLE = WRITABLE_SCALAR
+        self.unshared = UNSHARED_SCALAR if scalar else UNSHARED_CSRS
+        self.absent = ABSENT_SCALAR if scalar else ABSENT_HERE
 
     def one(self, number: int) -> None:
         rng, asm = self.rng, self.asm
@@ -694,10 +730,15 @@ class Registers(Frame):
             shift = self.RESERVED_TWO.get(number)
             if shift is not None and value >> shift & 3 == 2:
                 value ^= 3 << shift
+            if number == TDATA1:
+                value |= 6 << 60
             asm.li(7, value)
             # Setting and clearing could make a reserved value.
             asm.op(
-                "csrrw" if number in self.RESERVED_TWO else rng.choice(("csrrw", "csrrs", "csrrc")), A2, 7, csr=number
+                "csrrw" if number in self.RESERVED_TWO or number == TDATA1 else rng.choice(("csrrw", "csrrs", "csrrc")),
+                A2,
+                7,
+                csr=number,
             )
             asm.csrr(A2 + 1, number)
             asm.csrr(A2 + 2, rng.choice(self.ALSO))
@@ -714,6 +755,10 @@ class Registers(Frame):
         asm.csrw("mscratch", 5)
         for csr in ("mie", "satp", "medeleg", "mideleg", "pmpcfg0"):
             asm.csrw(csr, 0)
+        if self.scalar:
+            asm.csrw("tdata1", 0)
+            asm.csrw("tselect", 0)
+            self.set_csr("mstateen0", STATE_ENABLES)
         asm.li(5, MASK64 >> 10)
         asm.csrw("pmpaddr15", 5)
         asm.li(5, 0x1F << 56)
@@ -746,7 +791,7 @@ class Registers(Frame):
         """The code for it is put into the data and run there."""
         asm = self.asm
         self.begin()
-        target = 0 if write or number in UNSHARED_CSRS else A2
+        target = 0 if write or number in self.unshared else A2
         raw = encode("csrrs", target, 0, csr=number) | (1 << 15 if write else 0)
         asm.li(5, DATA + 64)
         asm.li(6, raw)
@@ -760,10 +805,14 @@ class Registers(Frame):
         rng = self.rng
         self.retired()
         for number in numbers:
-            if number in ABSENT_HERE:
+            if number in self.absent:
                 continue
-            if number not in UNSHARED_CSRS:
+            if number not in self.unshared:
                 self.one(number)
+            if self.scalar:
+                self.set_csr("mstateen0", rng.choice((0, STATE_ENABLES)))
+                self.set_csr("mstateen1", rng.choice((0, 1 << 63)))
+                self.set_csr("mseccfg", rng.choice((0, 1, 2, 3)) << 8)
             self.set_csr("mcounteren", rng.choice((0, MASK64)))
             self.set_csr("scounteren", rng.choice((0, MASK64)))
             self.set_csr("menvcfg", rng.choice((0, 1 << 63)))

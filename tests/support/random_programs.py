@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from wirt import _core, isa
 
+from . import spike
 from .assembler import RAM_BASE, Assembler, csr_numbers, encode
 
 DATA = RAM_BASE + 0x40_0000
@@ -32,7 +33,9 @@ SATP_MODES = {"bare": 0, "sv39": 8, "sv48": 9, "sv57": 10}
 
 # How often an instruction of an extension is drawn.
 WEIGHTS = {"i": 20, "m": 10, "a": 8, "f": 15, "d": 15, "zba": 6, "zbb": 9, "zbs": 6, "c": 20, "zicsr": 3,
-           "zicbom": 1, "zicboz": 1, "zifencei": 0.3, "privileged": 1}  # fmt: skip
+           "zicbom": 1, "zicboz": 1, "zifencei": 0.3, "privileged": 1, "zbb_zbkb": 6,
+           "zfhmin": 6, "zfhmin_d": 4, "zfh": 20, "zfa": 8, "zfa_d": 8, "zfa_zfh": 8, "zacas": 6, "zabha": 6,
+           "zabha_zacas": 4, "zcb": 8, "zbkb": 3, "zbkx": 2, "zknh": 3, "zknd": 3, "zkne": 2, "zimop": 2}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,17 @@ class Program:
     hypervisor: bool = False  # for harts with H
     isa: str | None = None  # of Wirt's hart; None: as it is by default
     oracle_isa: str | None = None  # the same for Spike
+    triggers: int = 0  # and how many it has
+
+
+# What a program is for that is run on a hart with all scalar extensions.
+SCALAR_HART = {"isa": spike.WIRT_SCALAR, "oracle_isa": spike.ISA_SCALAR, "triggers": spike.TRIGGERS}
 
 
 def default_extensions() -> set[str]:
     """Those of a hart that is not asked for others."""
     letters, *names = isa.DEFAULT.removeprefix("rv64").split("_")
-    return {*letters, *names, "privileged"}
+    return {*letters, *names, "zbb_zbkb", "privileged"}
 
 
 # --- interesting values ---
@@ -73,8 +81,26 @@ SINGLES = [
 ]  # fmt: skip
 
 
-def interesting(rng: random.Random) -> int:
+HALVES = [
+    0, 1 << 15, 0x3C00, 0xBC00, 0x7C00, 0xFC00, 0x7E00, 0x7C01, 0xFE07, 1, 0x3FF, 0x400, 0x7BFF, 0x3800, 0x3E00,
+    0x6401, 0x7800, 0xF800, 0x77FF, 0x2400,
+]  # fmt: skip
+
+
+def half(rng: random.Random) -> int:
+    """A half in 64 bits: boxed, or badly."""
+    if rng.random() < 0.5:
+        value = rng.choice(HALVES) + (rng.randrange(-2, 3) if rng.random() < 0.3 else 0) & 0xFFFF
+    else:
+        value = rng.getrandbits(16)
+    box = (1 << 48) - 1 if rng.random() < 0.9 else rng.getrandbits(48) | 0xFFFF_0000_0000
+    return box << 16 | value
+
+
+def interesting(rng: random.Random, halves: bool = False) -> int:
     """A 64-bit value: an integer near a boundary, a double, a boxed single, a badly boxed one, or noise."""
+    if halves and rng.random() < 0.25:
+        return half(rng)
     kind = rng.randrange(12)
     if kind < 2:
         return rng.getrandbits(64)
@@ -96,6 +122,12 @@ def interesting(rng: random.Random) -> int:
     return rng.getrandbits(32) << 32 | rng.choice(SINGLES)
 
 
+ZCB_UNARY = ("c.zext.b", "c.sext.b", "c.zext.h", "c.sext.h", "c.zext.w", "c.not", "c.mul")
+# What a hart with spike.SCALAR has beside them.
+SCALAR = {"zicond", "zimop", "zabha", "zacas", "zabha_zacas", "zfa", "zfa_d", "zfa_zfh", "zfh", "zfhmin", "zfhmin_d",
+          "zcb", "zcmop", "zbc", "zbc_zbkc", "zbkb", "zbkx", "zknd", "zkne", "zknd_zkne", "zknh"}  # fmt: skip
+
+
 class Generator:
     """Writes one program."""
 
@@ -107,8 +139,12 @@ class Generator:
     oracle_isa: str | None = None
     hole = 0  # the address of a page that no translation maps
 
-    def __init__(self, seed: int, *, chunks: int = 40, items: int = 100, iterations: int = 3) -> None:
-        self.seed = seed
+    def __init__(
+        self, seed: int, *, scalar: bool = False, chunks: int = 40, items: int = 100, iterations: int = 3
+    ) -> None:
+        self.seed, self.scalar = seed, scalar
+        if scalar:
+            self.isa, self.oracle_isa = spike.WIRT_SCALAR, spike.ISA_SCALAR
         self.rng = random.Random(seed)
         rng = self.rng
         self.mode = rng.choice(MODES)
@@ -120,7 +156,7 @@ class Generator:
         other = 2 if rng.random() < 0.5 else rng.choice([r for r in range(1, 32) if r != compressed_base])
         self.bases = (compressed_base, other)
         self.free = [r for r in range(32) if r not in self.bases]
-        extensions = default_extensions()
+        extensions = default_extensions() | (SCALAR if scalar else set())
         self.rows = [row for row in isa.instructions() if row.extension in extensions and self._allowed(row)]
         self.weights = self._row_weights()
         self._labels = 0
@@ -190,6 +226,7 @@ class Generator:
             "FFFF_RM",
             "FX",
             "FX_RM",
+            "FLI",
         ):
             raw = raw & ~(31 << 7) | self.destination() << 7
         if kind.endswith("_RM"):
@@ -200,6 +237,8 @@ class Generator:
                 value = self.offset(size)
                 return [raw & ~(0xFE00_0F80) | (value & 31) << 7 | (value >> 5 & 127) << 25]
             return [raw & 0xFFFFF | (self.offset(size) & 0xFFF) << 20]
+        if row.name.startswith("amocas."):
+            return self.compare_and_swap(row, raw)
         if kind == "AMO":
             pointer = self.destination() or base
             # Aligned: which exception a misaligned one raises is the implementation's choice.
@@ -212,6 +251,31 @@ class Generator:
         if kind in ("CSR", "CSRI"):
             return self.csr(raw)
         return [raw]
+
+    def compare_and_swap(self, row: _core.InstructionInfo, raw: int) -> list[int]:
+        """Mostly with what is there, or what it would be if it were narrower."""
+        rng = self.rng
+        pair = row.name == "amocas.q"
+        base = rng.choice(self.bases)
+        pointer = rng.choice([r for r in self.free if r])
+        found = [r for r in self.free if r != pointer and (not pair or (r % 2 == 0 and r + 1 in self.free))]
+        rd = rng.choice([r for r in found if r + 1 != pointer] if pair else found)
+        raw = raw & ~(31 << 15 | 31 << 7) | pointer << 15 | rd << 7
+        # Aligned: which exception a misaligned one raises is the implementation's choice.
+        code = [
+            encode("addi", pointer, base, imm=rng.randrange(-2048, 2048)),
+            encode("andi", pointer, pointer, imm=-16 if pair else -8),
+        ]
+        if rng.random() < 0.7:
+            code += [encode("ld", rd, pointer)] + ([encode("ld", rd + 1, pointer, imm=8)] if pair and rd else [])
+        return [*code, raw]
+
+    def tagged(self) -> list[int]:
+        """Accesses by pointers with something in the bits that may be ignored."""
+        rng = self.rng
+        base, bit = rng.choice(self.bases), rng.randrange(48, 64)
+        body = [raw for _ in range(6) for raw in self.plain()]
+        return [encode("binvi", base, base, imm=bit), *body, encode("binvi", base, base, imm=bit)]
 
     def csr(self, raw: int) -> list[int]:
         rng = self.rng
@@ -238,14 +302,15 @@ class Generator:
             return []
         while True:
             raw = row.match | rng.getrandbits(16) & ~row.mask
-            if name in ("c.lw", "c.ld", "c.fld", "c.sw", "c.sd", "c.fsd"):
+            if name in ("c.lw", "c.ld", "c.fld", "c.sw", "c.sd", "c.fsd", "c.lbu", "c.lhu", "c.lh", "c.sb", "c.sh"):
                 raw = raw & ~(7 << 7) | self.bases[0] - 8 << 7
             # What it writes must not be a base.
             rd, rd_low, rs1_low = raw >> 7 & 31, (raw >> 2 & 7) + 8, (raw >> 7 & 7) + 8
-            if name in ("c.addi4spn", "c.lw", "c.ld") and rd_low in self.bases:
+            if name in ("c.addi4spn", "c.lw", "c.ld", "c.lbu", "c.lhu", "c.lh") and rd_low in self.bases:
                 continue
             if (
-                name in ("c.srli", "c.srai", "c.andi", "c.sub", "c.xor", "c.or", "c.and", "c.subw", "c.addw")
+                name
+                in ("c.srli", "c.srai", "c.andi", "c.sub", "c.xor", "c.or", "c.and", "c.subw", "c.addw", *ZCB_UNARY)
                 and rs1_low in self.bases
             ):
                 continue
@@ -343,11 +408,8 @@ class Generator:
         """A register gets an interesting value from memory."""
         if self.rng.random() < 0.5:
             return [encode("ld", self.destination(), self.rng.choice(self.bases), imm=self.offset(8))]
-        return [
-            encode(
-                self.rng.choice(("fld", "fld", "flw")), self.source(), self.rng.choice(self.bases), imm=self.offset(8)
-            )
-        ]
+        name = self.rng.choice(("fld", "fld", "flh") if self.scalar else ("fld", "fld", "flw"))
+        return [encode(name, self.source(), self.rng.choice(self.bases), imm=self.offset(8))]
 
     def patch(self) -> list[int]:
         """Code that exchanges an instruction ahead of it with one that it keeps, then runs it: a store to code."""
@@ -377,6 +439,8 @@ class Generator:
             (70, self.plain), (9, self.refill), (8, self.branch), (3, self.reservation), (1.5, self.illegal),
             (0.4, self.float_off), (0.4, self.patch),
         ]  # fmt: skip
+        if self.scalar:
+            choices.append((0.8, self.tagged))
         return self.rng.choices([item for _, item in choices], [weight for weight, _ in choices])[0]()
 
     # --- the program ---
@@ -402,6 +466,7 @@ class Generator:
             (asm.labels["begin_signature"], asm.labels["end_signature"]),
             isa=self.isa,
             oracle_isa=self.oracle_isa,
+            triggers=spike.TRIGGERS if self.scalar else 0,
         )
 
     def _bases(self) -> None:
@@ -418,7 +483,8 @@ class Generator:
         asm.csrw("pmpcfg0", 1)
         # Cache-block operations at the levels that are drawn.
         for csr in ("menvcfg", "senvcfg"):
-            asm.li(1, rng.choice((0xF0, 0xF0, 0x10, 0x40, 0x80, 0)))
+            masked = rng.choice((0, 2, 3)) << 32 if self.scalar else 0
+            asm.li(1, rng.choice((0xF0, 0xF0, 0x10, 0x40, 0x80, 0)) | masked)
             asm.csrw(csr, 1)
         for csr in ("mcounteren", "scounteren"):
             asm.li(1, rng.choice((7, 4, 0, 0xFFFF_FFFF)))
@@ -554,7 +620,7 @@ class Generator:
         asm.data(0)
         asm.org(DATA + 128)
         asm.label("registers")
-        asm.data(0, *(interesting(rng) for _ in range(63)))
+        asm.data(0, *(interesting(rng, self.scalar) for _ in range(63)))
         asm.org(SAVE)
         asm.label("begin_signature")
         asm.label("save")
@@ -564,7 +630,7 @@ class Generator:
         asm.label("iteration")
         asm.data(self.iterations, 0)
         asm.org(ARENA)
-        asm.data(*(interesting(rng) for _ in range(ARENA_SIZE // 8)))
+        asm.data(*(interesting(rng, self.scalar) for _ in range(ARENA_SIZE // 8)))
         for i in range(2):
             asm.labels[f"arena{i}"] = ARENA + 0x1000 + 0x2000 * i
         for chunk in range(self.chunks):
@@ -615,6 +681,6 @@ class Generator:
             asm.content += struct.pack("<512Q", *page)
 
 
-def generate(seed: int, **size: int) -> Program:
-    """The program of a seed."""
-    return Generator(seed, **size).build()
+def generate(seed: int, *, scalar: bool = False, **size: int) -> Program:
+    """The program of a seed; with `scalar` for a hart that has all scalar extensions."""
+    return Generator(seed, scalar=scalar, **size).build()

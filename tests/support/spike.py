@@ -21,6 +21,14 @@ ISA = (
 # Its AIA needs the hypervisor extension: without that it crashes.
 ISA_WITH_H = ISA.replace("rv64imafdc", "rv64imafdch")
 ISA_WITH_AIA = ISA.replace("rv64imafdc", "rv64imafdch") + "_smaia_ssaia"
+# Further extensions without vectors and without the hypervisor: what RVA23 asks for, and some beyond.
+SCALAR = (
+    "_zicond_zihintntl_zimop_zabha_zacas_zfa_zfh_zfhmin_zca_zcb_zcd_zcmop_zbc_zbkb_zbkc_zbkx_zknd_zkne_zknh_zkr_zkt"
+    "_smnpm_smstateen_sscofpmf_ssnpm_svnapot_svpbmt"
+)
+ISA_SCALAR = ISA + SCALAR
+WIRT_SCALAR = ISA_SCALAR + "_sdtrig"
+TRIGGERS = 4
 MEMORY = 16 << 20
 
 
@@ -76,10 +84,10 @@ def parse_commits(log: Path) -> Iterator[Commit]:
             yield commit
 
 
-def run(elf: Path, *, log: Path | None = None, isa: str = ISA, timeout: float = 120) -> bytes:
+def run(elf: Path, *, log: Path | None = None, isa: str = ISA, triggers: int = 0, timeout: float = 120) -> bytes:
     """Runs a program until it writes `tohost`; returns what is between `begin_signature` and `end_signature`."""
     signature = elf.with_suffix(".signature")
-    command = [executable(), f"-m0x80000000:{MEMORY:#x}", f"--isa={isa}", "--triggers=0"]
+    command = [executable(), f"-m0x80000000:{MEMORY:#x}", f"--isa={isa}", f"--triggers={triggers}"]
     if log is not None:
         command += ["--log-commits", f"--log={log}"]
     command += [f"+signature={signature}", "+signature-granularity=16", str(elf)]

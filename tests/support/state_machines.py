@@ -13,7 +13,7 @@ from typing import Any
 
 import wirt
 from support.state_records import BYTES, INTEGER, KINDS, SECTION, split
-from wirt import _core, isa
+from wirt import _core
 from wirt.guest_image import guest_image
 
 SCHEMA = Path(__file__).parents[1] / "state" / "schema.json"
@@ -44,6 +44,10 @@ def options() -> dict[str, dict[str, Any]]:
             "disks": disks(("virtio-pci", "ahci")),
             "nets": [lan.port("02:00:00:00:00:03"), lan.port("02:00:00:00:00:04", model="e1000e")],
         },
+        "extensions": {
+            "cmdline": "echo",
+            "isa": "rv64gcb_zicntr_sscofpmf_sstc_svadu_zicbom_zicboz_zkr_smstateen_sdtrig_ssnpm_smnpm_svnapot_svpbmt",
+        },
         "aia-pci": {
             "interrupts": "aia",
             "guest_files": 2,
@@ -55,15 +59,20 @@ def options() -> dict[str, dict[str, Any]]:
             "disks": disks(("virtio-pci",)),
             "nets": [lan.port("02:00:00:00:00:05")],
         },
-        "vector": {"isa": "rv64gcv_zicntr_sstc_zvl256b", "disks": []},
         "hypervisor": {
             "interrupts": "aia",
             "guest_files": 2,
-            "isa": isa.DEFAULT + "_h",
+            "isa": wirt.isa.DEFAULT + "_h",
             "virtio": "pci",
             "cpus": 2,
             "disks": disks(("virtio-pci",)),
             "nets": [lan.port("02:00:00:00:00:06")],
+        },
+        "vector": {
+            "isa": f"{wirt.isa.DEFAULT}_v_zvl256b",
+            "disks": disks(("virtio-mmio", "ahci")),
+            "nets": [lan.port("02:00:00:00:00:07")],
+            "cpus": 2,
         },
     }
 

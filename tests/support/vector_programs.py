@@ -14,7 +14,6 @@ from wirt import _core, isa
 from .assembler import RAM_BASE, encode
 from .random_programs import (
     DUMP_SIZE,
-    DUMPS,
     TABLES,
     Generator,
     Program,
@@ -100,14 +99,10 @@ class VectorGenerator(Generator):
         if rng.random() < 0.05:
             # Keeps vl, which is legal where VLMAX stays what it is.
             up = rng.choice((-1, 0, 1))
-            if (
-                self.known
-                and 0 <= self.sew + up <= 3
-                and -3 <= self.lmul + up <= 3
-                and self.sew + up <= 3 + min(self.lmul + up, 0)
-            ):
-                self.sew, self.lmul = self.sew + up, self.lmul + up
-                return [encode("vsetvli", 0, 0) | vtype(self.sew, self.lmul, rng.randrange(4)) << 20]
+            sew, lmul = self.sew + up, self.lmul + up
+            if self.known and 0 <= sew <= 3 and -3 <= lmul <= 3 and sew <= 3 + min(lmul, 0):
+                self.sew, self.lmul = sew, lmul
+                return [encode("vsetvli", 0, 0) | vtype(sew, lmul, rng.randrange(4)) << 20]
         sew = rng.randrange(4)
         lmul = rng.choice([i for i in range(-3, 4) if sew <= 3 + min(i, 0)])
         return self.configure(sew, lmul, rng.choice((1, 1, 4)))
@@ -213,7 +208,10 @@ class VectorGenerator(Generator):
         fields = {15: pointer, 7: self.group()}
         if row.format == "VLS":
             stride = rng.choice([r for r in self.free if r not in (0, pointer)])
-            step = rng.choice((0, 1, 2, 4, 8, -8, 24, rng.randrange(-70, 70)))
+            # Not far below: there lie the handler's variables.
+            step = rng.choice((0, 1, 2, 4, 8, 24, rng.randrange(70)))
+            if base != self.bases[0] and rng.random() < 0.3:
+                step = -rng.choice((8, 8, rng.randrange(1, 8)))
             code.append(encode("addi", stride, 0, imm=step & -8 if aligned else step))
             fields[20] = stride
         elif row.format == "VLX":

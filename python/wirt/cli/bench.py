@@ -75,3 +75,36 @@ def bench_io(
             json_file.write_text(document, encoding="utf-8")
     if plot_file is not None:
         plot(measurement, plot_file)
+
+
+@command.command("virt")
+@click.option("json_file", "--json", type=click.Path(path_type=Path, allow_dash=True), metavar="FILE",
+              help="Write all counts as JSON; - for standard output in place of the table.")  # fmt: skip
+@click.option("--only", type=click.Choice(["bare", "trap-and-emulate", "h-extension"]), multiple=True,
+              help="What the kernel runs on; may be given again.")  # fmt: skip
+@click.option("--causes", is_flag=True, help="Show each cause of traps in the table.")
+def bench_virt(json_file: Path | None, only: tuple[str, ...], causes: bool) -> None:
+    """Count what virtualisation costs.
+
+    One small kernel does the same work bare, under a hypervisor that traps and emulates its privileged instructions,
+    and under one that uses the hypervisor extension. The counts are instructions, traps, TLB misses and page walks;
+    they are the same on every host.
+    """
+    from wirt.bench.virt import PLATFORMS, run
+    from wirt.cli.tables import print_virt
+    from wirt.errors import ConfigError
+
+    if json_file is not None and not json_file.parent.is_dir():
+        raise ConfigError(f"{json_file}: there is no directory {json_file.parent}")
+    platforms = [platform for platform in PLATFORMS if not only or platform.name in only]
+    to_stdout = json_file is not None and str(json_file) == "-"
+    with progress_bar(quiet=to_stdout) as bar:
+        task = bar.add_task("measuring", total=1.0)
+        measurement = run(platforms, progress=lambda text, done: bar.update(task, description=text, completed=done))
+    document = json.dumps(measurement.as_json(), indent=2) + "\n"
+    if to_stdout:
+        click.echo(document, nl=False)
+        return
+    print_virt(measurement, causes=causes)
+    if json_file is not None:
+        json_file.write_text(document, encoding="utf-8")

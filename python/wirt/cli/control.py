@@ -80,11 +80,11 @@ def ask(
         while True:
             kind, payload, _ = channel.receive()
             if kind is Kind.progress:
-                on_progress(MigrationProgress(**json.loads(payload)))
+                on_progress(MigrationProgress(**json.loads(bytes(payload))))
             elif kind is Kind.done:
-                answer: dict[str, Any] | str = json.loads(payload)["answer"]
+                answer: dict[str, Any] | str = json.loads(bytes(payload))["answer"]
                 return answer
             else:
-                raise MigrationError(json.loads(payload)["reason"])
+                raise MigrationError(json.loads(bytes(payload))["reason"])
     finally:
         channel.close()

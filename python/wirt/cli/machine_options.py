@@ -179,7 +179,7 @@ def parse_disk(text: str) -> Disk:
     options: dict[str, Any] = {}
     for word in words:
         name, equals, value = word.partition("=")
-        if name in ("ro", "ephemeral") and not equals:
+        if name in ("ro", "ephemeral", "incoming") and not equals:
             options["read_only" if name == "ro" else name] = True
         elif name in ("bus", "serial") and equals:
             options[name] = value
@@ -189,7 +189,7 @@ def parse_disk(text: str) -> Disk:
             raise ConfigError(f"disk {text!r}: {word!r} is not known; see wirt run --help")
     name, equals, size = path.partition("=")
     if name == "memory" and equals:
-        if options.keys() & {"read_only", "ephemeral"}:
-            raise ConfigError(f"disk {text!r}: a disk in memory is neither ro nor ephemeral")
+        if options.keys() & {"read_only", "ephemeral", "incoming"}:
+            raise ConfigError(f"disk {text!r}: a disk in memory is neither ro nor ephemeral nor incoming")
         return Disk.memory(size, **options)
     return Disk(path, **options)

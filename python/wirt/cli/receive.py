@@ -19,7 +19,13 @@ _CONFIRMATION_S = 60.0
 @click.command("receive")
 @click.argument("address")
 @security_options
-@click.option("--disk", "-d", multiple=True, metavar="FILE[,OPTION...]", help="A disk for each of the machine's.")
+@click.option(
+    "--disk",
+    "-d",
+    multiple=True,
+    metavar="FILE[,OPTION...]",
+    help="A disk for each of the machine's; with the option `incoming`, a file that the other host hands over.",
+)
 @click.option("--timeout", type=click.FloatRange(0), metavar="SECONDS", help="How long to wait for a machine.")
 @click.option("--control", metavar="unix:/PATH", help="Let `wirt migrate` move it on.")
 def command(

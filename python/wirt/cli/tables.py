@@ -7,8 +7,11 @@ from rich.table import Table
 
 from wirt.bench.io import Measurement, Summary
 from wirt.bench.text import grouped, work_label
+from wirt.bench.virt import WORKS
+from wirt.bench.virt import Measurement as VirtMeasurement
+from wirt.bench.virt import Sample as VirtSample
 
-__all__ = ["print_io"]
+__all__ = ["print_io", "print_virt"]
 
 
 def print_io(measurement: Measurement) -> None:
@@ -35,6 +38,63 @@ def print_io(measurement: Measurement) -> None:
                 f"exits {_number(comparison.exit_ratio)}, rate {_number(comparison.throughput_ratio)}",
                 end_section=comparison is comparisons[-1],
             )
+    _print(table)
+
+
+def print_virt(measurement: VirtMeasurement, *, causes: bool = False) -> None:
+    """What virtualisation costs: each work on each platform; ``causes`` adds a table of what the traps were."""
+    table = Table(
+        title="The same kernel bare, under trap-and-emulate, and under the hypervisor extension",
+        caption=(
+            "Per operation of the work. Instructions are the hypervisor's, the kernel's and the programs' together; "
+            "the ratio is to the bare machine's. Exits are traps into the hypervisor; own traps go straight into the "
+            "kernel. What a walk reads is page table entries."
+        ),
+        caption_justify="left",
+    )
+    for name in ("work", "on", "instructions", "ratio", "exits", "own traps", "TLB misses", "entries read", "a walk"):
+        table.add_column(name, justify="left" if name in ("work", "on") else "right", no_wrap=True)
+    for work in measurement.works:
+        samples = [measurement.sample(work, platform) for platform in measurement.platforms]
+        for sample, label in zip(samples, (work, f"  {WORKS[work]}", ""), strict=False):
+            table.add_row(label, *_virt_cells(measurement, sample), end_section=sample is samples[-1])
+    _print(table)
+    if not causes:
+        return
+    table = Table(title="Traps by cause, per operation")
+    for name in ("work", "on", "into", "cause", "traps"):
+        table.add_column(name, justify="right" if name == "traps" else "left", no_wrap=True)
+    for work in measurement.works:
+        for platform in measurement.platforms:
+            sample = measurement.sample(work, platform)
+            for into, traps in (("hypervisor", sample.exits), ("kernel", sample.kernel_traps)):
+                for cause, count in traps.items():
+                    if count < sample.operations / 200:
+                        continue  # on the way to the work, not part of it
+                    table.add_row(work, platform, into, cause, _each(count, sample))
+        table.add_section()
+    _print(table)
+
+
+def _virt_cells(measurement: VirtMeasurement, sample: VirtSample) -> tuple[str, ...]:
+    return (
+        sample.platform,
+        _each(sample.instructions, sample),
+        f"{measurement.ratio(sample):.2f}" if "bare" in measurement.platforms else "",
+        _each(sample.total_exits, sample),
+        _each(sample.total_kernel_traps, sample),
+        _each(sample.tlb_misses, sample),
+        _each(sample.table_reads, sample),
+        f"{sample.reads_per_walk:.1f}" if sample.page_walks else "",
+    )
+
+
+def _each(count: int, sample: VirtSample) -> str:
+    value = count / sample.operations
+    return "0" if count == 0 else f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
+
+
+def _print(table: Table) -> None:
     # A table that is read by a pipe or a log is not to be cut to 80 columns.
     console = Console()
     if not console.is_terminal:

@@ -30,6 +30,7 @@ from wirt.migration.transport import (
     Channel,
     Kind,
     Listener,
+    Payload,
     Security,
     of_socket,
     parse_address,
@@ -88,6 +89,7 @@ class Reception:
         self._missing = bytearray()
         self._received_bytes = 0
         self._puller: Puller | None = None
+        self._taken: list[Disk] = []  # that the source has handed over
 
     @property
     def missing_pages(self) -> int:
@@ -170,6 +172,10 @@ class Reception:
 
     def _fail(self, error: BaseException) -> None:
         """With the lock held: the machine will never run here."""
+        # First: whoever hears that it failed needs them.
+        for disk in self._taken:
+            disk._let_go()
+        self._taken.clear()
         self.state = "failed"
         self.error = error
         self._changed.notify_all()
@@ -237,8 +243,16 @@ class Reception:
         self._mode = message["mode"]
         description: MachineDescription = parse(message["description"])
         wanted = all_disks(description)
-        if not message["storage"] and any(not disk["read_only"] for disk in wanted):
-            raise MigrationError("a disk can be written, and its content does not come along")
+        for number, (disk, is_to_be) in enumerate(zip(self._disks, wanted, strict=False)):
+            if disk._incoming == message["storage"] and not is_to_be["read_only"]:
+                raise MigrationError(
+                    f"disk {number} is incoming, and yet its content comes along"
+                    if disk._incoming
+                    else f"disk {number} can be written, and its content does not come along: send it (storage=True), "
+                    "or, when both hosts see the file, open it with incoming=True"
+                )
+            if disk._incoming:
+                disk._announce()
         try:
             dtb = b64decode(message["dtb"], validate=True)
         except (Base64Error, ValueError):
@@ -279,7 +293,7 @@ class Reception:
                 if len(self._missing) > len(self.machine._core.memory) // _PAGE // 8 + 8:
                     raise MigrationError("the set of missing pages is too large")
             elif kind is Kind.commit:
-                return payload
+                return bytes(payload)
             else:
                 raise MigrationError(f"{kind.name} does not belong here")
             self._received_bytes += len(payload)
@@ -314,7 +328,7 @@ class Reception:
             self._batches[number] += 1
             self._changed.notify_all()
 
-    def _write_disk(self, payload: bytes) -> None:
+    def _write_disk(self, payload: Payload) -> None:
         index, offset, length, data = unpack_disk(payload)
         disk = self._writable[index] if index < len(self._writable) else None
         if disk is None:
@@ -338,6 +352,11 @@ class Reception:
         for disk in self._writable:
             if disk is not None:
                 disk.flush()
+        self._writable.clear()
+        for shared in self._disks:
+            if shared._incoming:
+                shared._take()
+                self._taken.append(shared)
         if self._mode != "precopy":
             from wirt.migration.postcopy import Puller
 
@@ -354,6 +373,8 @@ class Reception:
         """Until all streams, which may be behind the first, have brought what was sent; while in `state`."""
         if len(sent) != self._streams:
             raise MigrationError("the source had another number of streams")
+        if sent[0] != self._batches[0]:
+            raise MigrationError("memory is not all there")  # it came on the stream on which this is said
         end = time.monotonic() + _STALL_S
         with self._lock:
             while self._batches != sent:
@@ -426,12 +447,12 @@ class Reception:
         with self._lock:
             return self._changed.wait_for(lambda: self.confirmed, timeout)
 
-    def abandon(self) -> None:
-        """Nobody waits for it any more: unless it is ours already, it never will be."""
+    def abandon(self, why: MigrationError, *, waiting: bool = False) -> None:
+        """It never will be ours, unless it is already, or, with `waiting`, unless a source has come."""
         with self._lock:
             channels = []
-            if self.state in ("waiting", "receiving"):
-                self._fail(MigrationError("the receiver has gone"))
+            if self.state == "waiting" or (self.state == "receiving" and not waiting):
+                self._fail(why)
                 channels = list(self._channels.values())
         for channel in channels:
             channel.end()
@@ -458,7 +479,7 @@ def receive(
             reception.listener = Listener(address, security, reception.serve, stall=_STALL_S)
         machine = reception.wait(timeout)
     except BaseException:
-        reception.abandon()
+        reception.abandon(MigrationError("the receiver has gone"))
         if reception.listener is not None and reception.state != "complete":
             reception.listener.close()
         raise
@@ -472,3 +493,5 @@ def _serve_one(reception: Reception, channel: Channel) -> None:
         _logger.info("a connection ended: %s", error)
     finally:
         channel.close()
+        # There is no other connection on which a machine could come.
+        reception.abandon(MigrationError("the connection ended before a machine came"), waiting=True)

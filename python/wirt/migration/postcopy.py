@@ -1,14 +1,16 @@
 """Post-copy: the machine runs at the destination, and its memory follows.
 
 Two connections: on one the source pushes what is left, on the other the destination asks for pages that somebody waits
-for, and the answer overtakes the push. Each is used by one thread a side, and in one direction at a time. When one
-breaks, both sides end the other as well.
+for. The answer overtakes the push: nothing is pushed while one is being made, what is pushed goes in small pieces and
+fills no queue, and a limit on the bandwidth is for the push, though answers count. Each connection is used by one
+thread a side, and in one direction at a time. When one breaks, both sides end the other as well.
 
-The source sends a page once, on either, and says on the first when none is left (`sent`). The last page may still be on
-its way on the other then. When it is there the destination says so (`done`), and listens until it has heard
+The source sends a page once, on either, and once more when it is asked for and has been pushed, since it may be stuck
+behind much else. It says on the first when none is left (`sent`). The last page may still be on its way on the other
+then. When it is there the destination says so (`done`), and listens until it has heard
 `confirmed`. The second connection is the source's to end.
 
-After a connection broke, the destination says what it has not, and that is sent anew; a page that came twice is passed
+After a connection broke, the destination says what it has not, and that is sent anew. A page that came twice is passed
 over, since the guest may have written it.
 """
 
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["Puller", "Pusher"]
 
 _AHEAD = 16  # pages that are sent with one that was asked for
-_PUSH_PAGES = 64
+_PUSH_PAGES = 32
+_YIELD_S = 0.02  # then it is pushed all the same: who asks may have gone
 _MOST_WANTED = 256
 _LARGEST = 1 << 20
 _IDLE_S = 3600.0  # the source says nothing for as long as nobody asks, or as its user's bandwidth makes it wait
@@ -46,6 +49,8 @@ class Pusher:
         self._urgent = _core.PageEncoder(migration._core, 1)
         self._left = missing
         self._lock = threading.Lock()
+        self._answered = threading.Event()  # nobody waits for an answer that is being made
+        self._answered.set()
         self._finished = False
         self._next = 0
 
@@ -60,10 +65,13 @@ class Pusher:
         Raises:
             MigrationError: the connection broke.
         """
+        faults.hurry()
+        channel.yield_()
         server = threading.Thread(target=self._serve_faults, args=(faults, channel), name="wirt-post-copy", daemon=True)
         server.start()
         try:
             while True:
+                self._answered.wait(_YIELD_S)
                 with self._lock:
                     pages = self._left.take_from(self._next, _PUSH_PAGES)
                 if not pages:
@@ -83,22 +91,30 @@ class Pusher:
         try:
             channel.set_stall(_IDLE_S)
             while True:
+                self._answered.set()
                 wanted = expect(channel, Kind.want)
+                self._answered.clear()
                 if len(wanted) % 8 or len(wanted) > _MOST_WANTED * 8:
                     raise Broken("a request for pages is broken")
                 batch = b""
                 for (page,) in struct.iter_unpack("<Q", wanted):
+                    if page >= self._left.pages:
+                        raise Broken("a page is asked for that there is not")
                     with self._lock:
                         # What lies behind it will be wanted next.
                         pages = self._left.take_range(page, _AHEAD if len(batch) < _LARGEST // 4 else 1)
                         self._next = page + _AHEAD
+                    # It may have been pushed, and be stuck in buffers.
+                    pages.insert(page)
                     batch += self._urgent.encode_all(pages, _LARGEST)
-                self._migration._count(channel.send(Kind.pages, batch))
+                self._migration._count(channel.send(Kind.pages, batch), urgent=True)
         except MigrationError:
             # Pages that were asked for may be lost, and nobody can ask any more.
             channel.end()
             if not self._finished:
                 push.end()
+        finally:
+            self._answered.set()
 
 
 class Puller:
@@ -155,6 +171,7 @@ class Puller:
         """Asks for the pages that somebody waits for; `push` is the connection that this one belongs to."""
         with self._changed:
             self._askers += 1
+        channel.hurry()
         try:
             self.arrivals.ask_again()
             while self.arrivals.missing and not self._closed:

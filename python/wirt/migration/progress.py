@@ -45,6 +45,7 @@ class MigrationReport:
         total_time: seconds from the call to its end.
         downtime: seconds from the pause of the source until it heard that the destination runs, which is a little
             more than the guest stood still.
+        switched_after: seconds from the call until the source heard that.
         rounds: passes over the memory.
         switch_attempts: how often the guest was paused to be switched over; more than one when the rest turned out to
             take longer than allowed.
@@ -62,6 +63,7 @@ class MigrationReport:
     mode: str
     total_time: float = 0.0
     downtime: float = 0.0
+    switched_after: float = 0.0
     rounds: int = 0
     switch_attempts: int = 0
     sent_bytes: int = 0

@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from wirt.errors import MigrationError
-from wirt.migration.transport import Channel, Kind, MiB
+from wirt.migration.transport import Channel, Kind, MiB, Payload
 
 __all__ = ["DISK_HEAD", "Compressor", "bulk", "expect", "fields", "pack", "refusal", "unpack_disk"]
 
@@ -24,7 +24,7 @@ def pack(**values: object) -> bytes:
     return json.dumps(values, separators=(",", ":")).encode()
 
 
-def fields(payload: bytes, kinds: dict[str, type]) -> dict[str, Any]:
+def fields(payload: Payload, kinds: dict[str, type]) -> dict[str, Any]:
     """A JSON object that has exactly these keys, each of its type; whole numbers are of 63 bits and not negative.
 
     Raises:
@@ -32,7 +32,7 @@ def fields(payload: bytes, kinds: dict[str, type]) -> dict[str, Any]:
     """
     data: Any
     try:
-        data = json.loads(payload)
+        data = json.loads(bytes(payload))
     except (ValueError, RecursionError) as error:
         raise MigrationError(f"a message is no JSON: {error}") from None
     if not isinstance(data, dict) or data.keys() != kinds.keys():
@@ -44,7 +44,7 @@ def fields(payload: bytes, kinds: dict[str, type]) -> dict[str, Any]:
     return data
 
 
-def refusal(payload: bytes) -> MigrationError:
+def refusal(payload: Payload) -> MigrationError:
     """The error that a ``refused`` frame stands for."""
     reason = fields(payload, {"reason": str})["reason"]
     return MigrationError(f"the destination refused: {reason[:2000]}")
@@ -61,10 +61,10 @@ def expect(channel: Channel, kind: Kind) -> bytes:
         raise refusal(payload)
     if got is not kind:
         raise MigrationError(f"the other side sent {got.name} where {kind.name} should come")
-    return payload
+    return bytes(payload)
 
 
-def bulk(payload: bytes, compressed: bool) -> bytes:
+def bulk(payload: Payload, compressed: bool) -> Payload:
     """The content of a frame of pages or of a disk.
 
     Raises:
@@ -78,12 +78,13 @@ def bulk(payload: bytes, compressed: bool) -> bytes:
         # The size is in the frame, and memory is taken for what it says.
         if not 0 <= zstandard.frame_content_size(payload) <= _LARGEST_BULK:
             raise MigrationError("a compressed batch is too large, or does not say how large it is")
-        return zstandard.ZstdDecompressor().decompress(payload)
+        unpacked: bytes = zstandard.ZstdDecompressor().decompress(payload)
+        return unpacked
     except zstandard.ZstdError as error:
         raise MigrationError(f"a compressed batch is broken: {error}") from None
 
 
-def unpack_disk(payload: bytes) -> tuple[int, int, int, memoryview]:
+def unpack_disk(payload: Payload) -> tuple[int, int, int, memoryview]:
     """Index, offset, length and data (or none: zeroes) of a piece of a disk.
 
     Raises:

@@ -15,15 +15,15 @@ import ssl
 import threading
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Literal
 
 from wirt import _core
-from wirt.description import all_disks, describe
-from wirt.errors import ConfigError, MigrationError, MigrationInDoubt, StateError
+from wirt.description import DiskDescription, all_disks, describe
+from wirt.errors import ConfigError, MigrationError, MigrationInDoubt, StateError, StorageError
 from wirt.migration.brake import Brake
-from wirt.migration.disks import DiskMirror
+from wirt.migration.disks import DiskMirror, HandOver
 from wirt.migration.progress import MigrationProgress, MigrationReport
 from wirt.migration.protocol import Compressor, expect, fields, pack, refusal
 from wirt.migration.transport import (
@@ -137,6 +137,7 @@ class Migration:
         self._dirty_rate = 0.0
         self._started = time.monotonic()
         self._brake = Brake(self._core)
+        self._shared = HandOver((), True, ())
         self._pusher: Pusher | None = None
 
     # --- the whole of it ---
@@ -147,9 +148,7 @@ class Migration:
             if self._core.state in (_core.MachineState.stopped, _core.MachineState.closed):
                 raise StateError("the machine has ended: there is nothing to migrate")
             description = describe(self._machine)
-            self._mirror = DiskMirror(
-                [disk._opened() for disk in self._machine._disks], self._options.storage, all_disks(description)
-            )
+            self._open_disks(all_disks(description))
             self._connect(description)
             with self._logs():
                 self._copy()
@@ -167,6 +166,11 @@ class Migration:
         self.report.total_time = time.monotonic() - self._started
         self._tell("done")
         return self.report
+
+    def _open_disks(self, described: Sequence[DiskDescription]) -> None:
+        disks = [disk._opened() for disk in self._machine._disks]
+        self._shared = HandOver(disks, self._options.storage, described)
+        self._mirror = DiskMirror(disks, self._options.storage, described)
 
     def _last_words(self) -> MigrationError | None:
         """Why the destination ended the connection under our hands, if it said so."""
@@ -232,12 +236,34 @@ class Migration:
             self.state = "interrupted"
         if self.state in ("in doubt", "interrupted", "completed"):
             return
-        self.state = "failed"
+        self._stay()
+
+    def _stay(self) -> None:
+        """It is decided: here.
+
+        Raises:
+            MigrationInDoubt: a disk that was given away does not come back.
+        """
         self._go_on()
+        self._shared.forget()
+        self.state = "failed"
 
     def _go_on(self) -> None:
+        """Here.
+
+        Raises:
+            MigrationInDoubt: a disk that was given away does not come back.
+        """
         if not self._held:
             return
+        try:
+            self._shared.take_back()
+        except StorageError as error:
+            self.state, self.error = "in doubt", error
+            raise MigrationInDoubt(
+                f"the destination says that it has not got the machine, and yet somebody has its disk: {error}. The "
+                "machine does not run here as long as that is so: vm.migration.resolve() tries again"
+            ) from error
         self._held = False
         _core.release(self._core)
         if self._ran:
@@ -380,7 +406,8 @@ class Migration:
         if self._options.timeout is not None and time.monotonic() - self._started > self._options.timeout:
             raise MigrationError(f"it took longer than {self._options.timeout:g} s; the machine goes on here")
 
-    def _count(self, size: int) -> None:
+    def _count(self, size: int, *, urgent: bool = False) -> None:
+        """What was sent; waits as the bandwidth demands, unless somebody waits for it."""
         with self._budget_lock:
             self.report.sent_bytes += size
             if self._options.bandwidth is None:
@@ -389,7 +416,7 @@ class Migration:
             now = time.monotonic()
             self._budget_time = max(self._budget_time, now - 0.05) + size / self._options.bandwidth
             wait = self._budget_time - now
-        if wait > 0:
+        if wait > 0 and not urgent:
             time.sleep(wait)
 
     def _tell(self, phase: str, left: _core.PageSet | None = None) -> None:
@@ -420,6 +447,7 @@ class Migration:
     def _switch(self) -> bool:
         """False when the rest turned out to take too long; the guest then runs on."""
         options = self._options
+        self._shared.flush()
         paused = self._hold()
         deadline = paused + options.downtime if self._ran else None
         try:
@@ -456,6 +484,10 @@ class Migration:
             batches=self._batches,
             running=self._ran,
         )
+        try:
+            self._shared.give()
+        except StorageError as error:
+            raise MigrationError(f"a disk cannot be handed over: {error}") from error
         self.state = "in doubt"
         try:
             channel.send(Kind.commit, message)
@@ -469,7 +501,8 @@ class Migration:
                 raise refusal(payload)
             if kind is not Kind.acknowledged:
                 self._settle(MigrationError(f"the destination answered {kind.name}"))
-        self.report.downtime = time.monotonic() - paused
+        now = time.monotonic()
+        self.report.downtime, self.report.switched_after = now - paused, now - self._started
         with contextlib.suppress(Broken):
             channel.send(Kind.confirmed)
 
@@ -484,6 +517,7 @@ class Migration:
         self.report.disk_bytes = self._mirror.sent_bytes
         self.report.throttled_time = self._brake.total
         self._machine.close()
+        self._shared.forget()
 
     # --- nobody knows ---
 
@@ -548,6 +582,7 @@ class Migration:
 
         Raises:
             StateError: there is no doubt.
+            MigrationInDoubt: it is not to run there, and somebody has its disk: it does not go on here.
         """
         with self._lock:
             if self.state not in ("in doubt", "interrupted"):
@@ -560,8 +595,7 @@ class Migration:
             if answer == "complete":
                 self._finish()
             elif answer == "failed":
-                self.state = "failed"
-                self._go_on()
+                self._stay()
             return self.state
 
     # --- post-copy ---
@@ -572,6 +606,7 @@ class Migration:
         channel = self._channels[0]
         faults = self._open("faults")
         self._drain()
+        self._shared.flush()
         paused = self._hold()
         self._take_dirty()
         missing |= self._pending

@@ -88,6 +88,8 @@ class Snapshot:
 
         read_state(self._link)
         files.read_file(self.path, manifest.DTB, self._link.manifest["dtb"])
+        if "recording" in self._link.manifest:
+            files.read_file(self.path, manifest.RECORDING, self._link.manifest["recording"])
         with Content(chain.chain_of(self._link), verify=True):
             pass
         for disk in self._link.manifest["disks"]:
@@ -114,7 +116,7 @@ class Snapshot:
         from wirt import _core
         from wirt.snapshot.memory import Content, MemoryWriter
         from wirt.snapshot.reader import read_state
-        from wirt.snapshot.writer import new_manifest, store_disk, write_manifest
+        from wirt.snapshot.writer import new_manifest, store_disk, store_recording, write_manifest
 
         if compress not in (False, "zstd"):
             raise SnapshotError(f"compress {compress!r}: give False or 'zstd'")
@@ -149,6 +151,9 @@ class Snapshot:
             draft.write(manifest.DTB, dtb)
             fresh = new_manifest(old["machine"], state, dtb, memory, disks, None)
             fresh["instructions"], fresh["time_ns"] = old["instructions"], old["time_ns"]
+            if "recording" in old:
+                recording = files.read_file(self.path, manifest.RECORDING, old["recording"])
+                fresh["recording"] = store_recording(draft, recording)
             link = write_manifest(draft, fresh)
             draft.publish()
         return Snapshot(link)
@@ -222,7 +227,7 @@ def begin(
     *,
     incremental: bool,
     compress: Literal[False, "zstd"],
-    disks: Literal["reference", "include"],
+    disks: Literal["reference", "include"] | Sequence[Literal["reference", "include"]],
     background: bool,
 ) -> Future[Snapshot]:
     """As :meth:`wirt.Machine.snapshot`; the future is done, or, in the background, will be."""

@@ -36,9 +36,10 @@ __all__ = [
 # Raised when a reader of an earlier release would misread what is written.
 FORMAT = 1
 NAME = "manifest.json"
-STATE, DTB, MEMORY = "state.bin", "dtb.bin", "memory.bin"
+STATE, DTB, MEMORY, RECORDING = "state.bin", "dtb.bin", "memory.bin", "recording.bin"
 LONGEST = 1 << 20  # bytes of a manifest
 LARGEST_STATE = 1 << 30
+LARGEST_RECORDING = 1 << 40
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _ID = re.compile(r"[0-9a-f]{32}")
 _CREATED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
@@ -106,9 +107,7 @@ class Parent(TypedDict):
     digest: str
 
 
-class Manifest(TypedDict):
-    """All of a manifest. ``disks`` has one for each of :func:`wirt.description.all_disks`."""
-
+class _Always(TypedDict):
     format: int
     wirt: str
     id: str
@@ -122,6 +121,16 @@ class Manifest(TypedDict):
     disks: list[ReferencedDisk | IncludedDisk]
     parent: Parent | None
     digest: str
+
+
+class Manifest(_Always, total=False):
+    """All of a manifest.
+
+    ``disks`` has one for each of :func:`wirt.description.all_disks`; ``recording`` is there if the machine was
+    recorded.
+    """
+
+    recording: StoredFile
 
 
 def digest(data: bytes | memoryview) -> str:
@@ -168,7 +177,8 @@ def _read(content: bytes) -> Manifest:
             f"the snapshot has format {version}, written by wirt {data.get('wirt')!r}; this release knows formats up "
             f"to {FORMAT}: use a newer one"
         )
-    _keys(data, Manifest.__required_keys__, "manifest")
+    optional = frozenset(data.keys() & Manifest.__optional_keys__)
+    _keys(data, Manifest.__required_keys__ | optional, "manifest")
     stated = data["digest"]
     if finished(cast(Manifest, dict(data)))["digest"] != stated or render(data) != content:
         raise SnapshotError("the manifest does not have the digest that it states: it was damaged or edited")
@@ -180,6 +190,8 @@ def _read(content: bytes) -> Manifest:
     _number(data, "time_ns", 1 << 64)
     _state(data["state"])
     _file(data["dtb"], StoredFile.__required_keys__, "dtb", 1 << 24)
+    if "recording" in data:
+        _file(data["recording"], StoredFile.__required_keys__, "recording", LARGEST_RECORDING)
     _memory(data["memory"], machine["options"]["memory"], incremental=data["parent"] is not None)
     wanted = all_disks(machine)
     if not isinstance(data["disks"], list) or len(data["disks"]) != len(wanted):

@@ -40,6 +40,8 @@ def restore(
     clock: Literal["continue", "jump"],
 ) -> Machine:
     """As :meth:`wirt.Machine.restore`."""
+    from wirt import __version__
+
     if clock not in ("continue", "jump"):
         raise ConfigError(f"clock {clock!r}: give 'continue' or 'jump'")
     link = chain.load(path)
@@ -61,6 +63,9 @@ def restore(
         line_of(machine).last = link
         _core.start_log(core, _core.DirtyLog.snapshot)
         deterministic = machine_description["options"]["deterministic"]
+        # Another release may go another way from its checkpoints.
+        if "recording" in link.manifest and link.manifest["wirt"] == __version__:
+            _core.load_recording(core, files.read_file(link.path, manifest.RECORDING, link.manifest["recording"]))
         if new_generation or (new_generation is None and not deterministic):
             core.new_generation()
         if clock == "jump":

@@ -11,8 +11,9 @@ import os
 import threading
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from wirt import _core, description
 from wirt.errors import SnapshotError, StateError, StorageError
@@ -23,7 +24,9 @@ from wirt.snapshot.memory import MemoryWriter
 if TYPE_CHECKING:
     from wirt.machine import Machine
 
-__all__ = ["Line", "Writer", "line_of", "store_disk"]
+__all__ = ["DiskChoice", "Line", "Writer", "line_of", "store_disk"]
+
+DiskChoice = Literal["reference", "include"]
 
 _BATCH_PAGES = 256
 _DISK_STEP = 16 << 20
@@ -60,12 +63,15 @@ class Writer:
         *,
         incremental: bool,
         compress: Literal[False, "zstd"],
-        disks: Literal["reference", "include"],
+        disks: DiskChoice | Sequence[DiskChoice],
     ) -> None:
         if compress not in (False, "zstd"):
             raise SnapshotError(f"compress {compress!r}: give False or 'zstd'")
-        if disks not in ("reference", "include"):
-            raise SnapshotError(f"disks {disks!r}: give 'reference' or 'include'")
+        choices = [disks] * len(machine._disks) if isinstance(disks, str) else list(disks)
+        if not set(choices) <= set(get_args(DiskChoice)):
+            raise SnapshotError(f"disks {disks!r}: give 'reference' or 'include', or one of them for each disk")
+        if len(choices) != len(machine._disks):
+            raise SnapshotError(f"disks: the machine has {len(machine._disks)}; {len(choices)} choices are given")
         self._machine = machine
         self._place = Path(os.path.abspath(path))  # noqa: PTH100 - a link at the place is refused, not followed
         self._compression = compress or None
@@ -74,7 +80,7 @@ class Writer:
             raise StateError("a snapshot of this machine is being written already: wait for its end")
         try:
             self._parent = self._checked_parent() if incremental else None
-            self._begin(include=disks == "include")
+            self._begin([choice == "include" for choice in choices])
         except BaseException:
             self._line.busy.release()
             raise
@@ -90,17 +96,21 @@ class Writer:
             raise SnapshotError(f"{self._place}: the new snapshot builds on this one and cannot replace it")
         return last
 
-    def _begin(self, *, include: bool) -> None:
+    def _begin(self, include: list[bool]) -> None:
         machine, core = self._machine, self._machine._core
         running = machine.state == "running"
         begun = time.perf_counter()
         machine.pause()
         try:
             self._state = _core.save_state(core)
+            self._recording = _core.save_recording(core)
             self._described = description.describe(machine)
             self._instructions, self._time_ns = machine.instructions, core.time_ns
             self._backends = [disk._opened() for disk in machine._disks]
-            self._disks = [_stored_disk(disk, number, include) for number, disk in enumerate(self._backends)]
+            self._disks = [
+                _stored_disk(disk, number, included)
+                for number, (disk, included) in enumerate(zip(self._backends, include, strict=True))
+            ]
             self._wanted = self._take_dirty() if self._parent is not None else None
             self._capture = _core.begin_capture(core, self._wanted)
             if self._parent is None:
@@ -188,6 +198,8 @@ class Writer:
                 "digest": self._parent.manifest["digest"],
             }
         content = new_manifest(self._described, self._state, dtb, memory, disks, parent)
+        if self._recording:
+            content["recording"] = store_recording(draft, self._recording)
         content["instructions"], content["time_ns"] = self._instructions, self._time_ns
         return write_manifest(draft, content)
 
@@ -234,6 +246,12 @@ def new_manifest(
         "parent": parent,
         "digest": "",
     }
+
+
+def store_recording(draft: files.Draft, recording: bytes) -> manifest.StoredFile:
+    """Writes what a recorded machine's past is made of."""
+    draft.write(manifest.RECORDING, recording)
+    return {"size": len(recording), "digest": manifest.digest(recording)}
 
 
 def write_manifest(draft: files.Draft, content: manifest.Manifest) -> Link:
