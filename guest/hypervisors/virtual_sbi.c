@@ -38,9 +38,13 @@ static struct sbi_result console(uint64_t function, uint64_t length, uint64_t ad
     return (struct sbi_result){SBI_SUCCESS, (long)length};
 }
 
-/* The mark of a measured section: its name lies in the guest's memory, the count goes on one layer below. */
+/*
+ * The mark of a measured section. Its name lies in the guest's memory, and whoever reads it below looks no
+ * further than this for the end of it.
+ */
+enum { MARK_NAME_LENGTH = 128 };
 static struct sbi_result mark(uint64_t function, uint64_t name, uint64_t operations, uint64_t bytes) {
-    const void* text = guest_memory(name, 1);
+    const void* text = guest_memory(name, MARK_NAME_LENGTH);
     if (text == NULL) return (struct sbi_result){ERR_INVALID_ADDRESS, 0};
     return sbi_call(EXTENSION_WIRT, (long)function, physical_of(text), operations, bytes);
 }

@@ -91,8 +91,10 @@ static bool a_mapping_ends(void) {
     return probe(probe_load, WINDOW) == EXCEPTION_LOAD_PAGE_FAULT;
 }
 
+/* All bits that the tables are indexed by are those of a page that is there. */
 static bool not_canonical(void) {
-    return probe(probe_load, 1ul << 40) == EXCEPTION_LOAD_PAGE_FAULT && csr_read("stval") == 1ul << 40;
+    uint64_t address = (uintptr_t)scratch | 1ul << 40;
+    return probe(probe_load, address) == EXCEPTION_LOAD_PAGE_FAULT && csr_read("stval") == address;
 }
 
 /* Nothing lies there: between the virt board's ACLINT and PLIC, and beyond what a hypervisor gives. */
@@ -114,8 +116,21 @@ static bool user_may_not_touch_csrs(void) {
     return fault_of(user_privileged, 0) == EXCEPTION_ILLEGAL_INSTRUCTION;
 }
 
+/* Where the kernel has just been itself, in the same address space: its stack. */
 static bool user_may_not_see_the_kernel(void) {
-    return fault_of(user_peek, (uintptr_t)scratch) == EXCEPTION_LOAD_PAGE_FAULT;
+    return fault_of(user_peek, (uintptr_t)__builtin_frame_address(0)) == EXCEPTION_LOAD_PAGE_FAULT;
+}
+
+/* And the other way round. */
+static bool the_kernel_may_not_see_a_program(void) {
+    struct process process;
+    uint64_t fault;
+    process_create(&process, user_touch, 1, 1);
+    process.demand_end = USER_DATA + PAGE_SIZE;
+    bool ended = process_run(&process, &fault) == PROCESS_EXITED;
+    bool faulted = probe(probe_load, USER_DATA) == EXCEPTION_LOAD_PAGE_FAULT;
+    process_destroy(&process);
+    return ended && faulted;
 }
 
 /* Fields that are fixed stay so, and the others hold what was written. */
@@ -130,6 +145,15 @@ static bool registers_hold(void) {
     bool sie = (csr_read("sie") & 0x2ff) == 0x222 || (csr_read("sie") & 0x2ff) == 0x22;
     csr_write("sie", 0);
     return scratch_holds && sie && csr_read("sepc") == 0x80200000 && csr_read("sie") == 0;
+}
+
+/* A trap puts SIE into SPIE and clears it, SRET brings it back. */
+static bool interrupt_enable_is_stacked(void) {
+    interrupts_enable(); /* none is enabled in sie */
+    bool on = probe(probe_breakpoint, 0) == EXCEPTION_BREAKPOINT && (csr_read("sstatus") & SSTATUS_SIE) != 0;
+    interrupts_disable();
+    bool off = probe(probe_breakpoint, 0) == EXCEPTION_BREAKPOINT && (csr_read("sstatus") & SSTATUS_SIE) == 0;
+    return on && off;
 }
 
 /* FS: off makes it an illegal instruction, a write to an f register makes it dirty, and SD sums that up. */
@@ -193,7 +217,9 @@ static const struct check {
     {"no memory there", no_memory_there},
     {"U-mode may not touch CSRs", user_may_not_touch_csrs},
     {"U-mode may not see the kernel", user_may_not_see_the_kernel},
+    {"the kernel may not see a program", the_kernel_may_not_see_a_program},
     {"registers hold what they should", registers_hold},
+    {"the interrupt enable is stacked", interrupt_enable_is_stacked},
     {"floating-point state", float_state},
     {"satp takes no unknown mode", satp_takes_no_unknown_mode},
     {"software interrupt", software_interrupt},

@@ -145,6 +145,32 @@ def test_a_hypervisor_without_a_guest_says_so(hypervisor):
         assert "there is no guest" in vm.console.output
 
 
+def test_trap_and_emulate_needs_nothing_of_the_hart():
+    # Neither Sstc nor Svadu, let alone H: the virtual hart has the former two all the same.
+    with wirt.Machine(
+        guest_image("trap_and_emulate"),
+        initrd=guest_image("inner"),
+        memory="32M",
+        isa="rv64gc_zicntr",
+        deterministic=True,
+    ) as vm:
+        vm.start()
+        assert vm.wait(60)
+        assert vm.stop_reason == "poweroff", vm.console.tail
+        assert "stimecmp" in vm.console.output
+        assert {mark.name for mark in vm.take_marks()} == set(WORKS)
+
+
+@pytest.mark.parametrize("program", ["inner", "trap_and_emulate", "h_extension"])
+def test_no_segment_is_both_writable_and_executable(program):
+    image = guest_image(program)
+    (headers,) = struct.unpack_from("<Q", image, 32)
+    size, count = struct.unpack_from("<HH", image, 54)
+    flags = [struct.unpack_from("<II", image, headers + size * number) for number in range(count)]
+    assert any(kind == 1 for kind, _ in flags)
+    assert all(access & 3 != 3 for kind, access in flags if kind == 1)
+
+
 def broken_images():
     image = bytearray(guest_image("inner"))
     yield "no ELF", b"#!/bin/sh\n" + bytes(100)

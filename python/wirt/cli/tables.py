@@ -46,8 +46,9 @@ def print_virt(measurement: VirtMeasurement, *, causes: bool = False) -> None:
     table = Table(
         title="The same kernel bare, under trap-and-emulate, and under the hypervisor extension",
         caption=(
-            "Per operation of the work. Instructions are the hypervisor's, the kernel's and the programs' together; the "
-            "ratio is to the bare machine's. Exits are traps into the hypervisor; own traps go straight into the kernel."
+            "Per operation of the work. Instructions are the hypervisor's, the kernel's and the programs' together; "
+            "the ratio is to the bare machine's. Exits are traps into the hypervisor; own traps go straight into the "
+            "kernel. What a walk reads is page table entries."
         ),
         caption_justify="left",
     )
