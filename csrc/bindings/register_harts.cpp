@@ -88,7 +88,8 @@ void set_vector_register(const VectorRegisters& file, py::ssize_t index, const p
     const std::span<u8> bytes = vector_register(file, index);
     const std::string_view given = value;
     if (given.size() != bytes.size()) {
-        throw py::value_error("a vector register of this hart has " + std::to_string(bytes.size()) + " bytes");
+        throw py::value_error("a vector register of this hart has " + std::to_string(bytes.size()) +
+                              " bytes");
     }
     std::copy(given.begin(), given.end(), bytes.begin());
 }

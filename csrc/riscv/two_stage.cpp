@@ -61,8 +61,8 @@ std::optional<Hart::Translation> Hart::walk_guest_physical(u64 gpa, u64 address,
     return std::nullopt;
 }
 
-std::optional<Hart::Translation> Hart::walk_two_stage(u64 address, Access access, Privilege level, bool update,
-                                                      unsigned size) {
+std::optional<Hart::Translation> Hart::walk_two_stage(u64 address, Access access, Privilege level,
+                                                      bool update, unsigned size) {
     if (update) ++stats_.page_walks;
     const bool executes = guest_access_ == GuestAccess::execute;
     u64 gpa = address;

@@ -45,6 +45,7 @@ def options() -> dict[str, dict[str, Any]]:
             "nets": [lan.port("02:00:00:00:00:03"), lan.port("02:00:00:00:00:04", model="e1000e")],
         },
         "extensions": {
+            "cmdline": "echo",
             "isa": "rv64gcb_zicntr_sscofpmf_sstc_svadu_zicbom_zicboz_zkr_smstateen_sdtrig_ssnpm_smnpm_svnapot_svpbmt",
         },
         "aia-pci": {

@@ -151,9 +151,8 @@ Imsic::Imsic(std::string name, u64 base, std::vector<InterruptLine> outputs,
     register_names_.reserve(2 * harts_ * files_per_hart_);  // the table points into it
     for (unsigned hart = 0; hart < harts_; ++hart) {
         for (unsigned guest = 0; guest < files_per_hart_; ++guest) {
-            files_.push_back(
-                std::make_unique<File>(guest == 0 ? outputs[hart] : guest_outputs[hart * guest_files() + guest - 1],
-                                       guest != 0));
+            files_.push_back(std::make_unique<File>(
+                guest == 0 ? outputs[hart] : guest_outputs[hart * guest_files() + guest - 1], guest != 0));
             const u64 page = (u64{hart} << guest_index_bits_ | guest) * page_size;
             const std::string index =
                 "[" + std::to_string(hart) + (guest == 0 ? "]" : ".g" + std::to_string(guest) + "]");

@@ -24,8 +24,9 @@ class Imsic final : public memory::MmioDevice, public MessageSink, public Interr
     static constexpr unsigned identities = 255;
     static constexpr unsigned most_guest_files = 63;  // a hart's: GEILEN of RV64
 
-    // For `outputs.size()` harts, at physical address `base`. `guest_outputs`: of all guest interrupt files, those
-    // of a hart together; as many for each. A hart without the hypervisor extension hears nothing of its own.
+    // For `outputs.size()` harts, at physical address `base`. `guest_outputs`: of all guest interrupt files,
+    // those of a hart together; as many for each. A hart without the hypervisor extension hears nothing of
+    // its own.
     Imsic(std::string name, u64 base, std::vector<InterruptLine> outputs,
           std::vector<InterruptLine> guest_outputs = {});
 
