@@ -57,7 +57,7 @@ bool Hart::extension_csr_accessible(u16 number, bool writes) const {
             return enabled(stateen::csrind);
         case csr_sireg:
         case csr_vsireg: {
-            // The registers of an IMSIC's file, which begin at 0x70 (AIA 1.0, 3.8).
+            // The registers of an IMSIC's file begin at 0x70 (AIA 1.0, 3.8).
             const u64 select = virtual_ || number == csr_vsireg ? h_.vsiselect : aia_.siselect;
             return enabled(stateen::csrind | (select >= 0x70 ? stateen::imsic : 0));
         }
