@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +11,6 @@ import wirt
 from support.assembler import RAM_BASE, encode
 from support.firmware import SPIN
 from support.lab import ILLEGAL, Lab
-from wirt import _core
 
 VS = 3 << 9
 DIRTY_VS, INITIAL_VS = 3 << 9, 1 << 9
@@ -21,7 +21,8 @@ STORE_ACCESS, LOAD_ACCESS = 7, 5
 
 @pytest.fixture(name="lab")
 def lab_fixture():
-    with wirt.Machine(firmware=SPIN, memory="16M", isa=f"{wirt.isa.DEFAULT}_v_zvl256b") as vm:
+    isa = f"{wirt.isa.DEFAULT}_v_zvl256b"
+    with wirt.Machine(firmware=SPIN, memory="16M", isa=isa, deterministic=True) as vm:
         lab = Lab(vm)
         lab.csr["mstatus"] = VS
         yield lab
@@ -139,18 +140,17 @@ def test_code_that_a_vector_store_writes_is_what_runs(lab: Lab):
     assert lab.x["t3"] == 7
 
 
-def test_state_is_saved_and_hashed(lab: Lab):
+def test_state_is_saved_and_hashed(lab: Lab, tmp_path: Path):
     configure(lab, E32_M1, 5)
     lab.csr["vstart"], lab.csr["vcsr"] = 3, 5
     for i in range(32):
         lab.hart.v[i] = bytes((i, *range(31)))
-    lab.vm.step()
-    saved = bytes(_core.save_state(lab.vm._core))
+    lab.vm.snapshot(tmp_path / "state")
     before = lab.vm.state_hash()
     lab.hart.v[31] = bytes(32)
     assert lab.vm.state_hash() != before
-    lab.csr["vstart"], lab.csr["vcsr"] = 0, 0
-    configure(lab, E8_M1, 1)
-    _core.load_state(lab.vm._core, _core.SavedState(saved))
-    assert lab.hart.v[31] == bytes((31, *range(31)))
-    assert [lab.csr[name] for name in ("vl", "vtype", "vstart", "vcsr")] == [5, E32_M1, 3, 5]
+    with wirt.Machine.restore(tmp_path / "state") as vm:
+        assert vm.state_hash() == before
+        hart = vm.harts[0]
+        assert hart.v[31] == bytes((31, *range(31)))
+        assert [hart.csr[name] for name in ("vl", "vtype", "vstart", "vcsr")] == [5, E32_M1, 3, 5]
