@@ -10,7 +10,6 @@ import wirt
 from support.assembler import RAM_BASE, encode
 from support.firmware import SPIN
 from support.lab import ILLEGAL, Lab
-from wirt import _core
 
 VS = 3 << 9
 DIRTY_VS, INITIAL_VS = 3 << 9, 1 << 9
@@ -21,7 +20,7 @@ STORE_ACCESS, LOAD_ACCESS = 7, 5
 
 @pytest.fixture(name="lab")
 def lab_fixture():
-    with wirt.Machine(firmware=SPIN, memory="16M", isa=f"{wirt.isa.DEFAULT}_v_zvl256b") as vm:
+    with wirt.Machine(firmware=SPIN, memory="16M", isa=f"{wirt.isa.DEFAULT}_v_zvl256b", deterministic=True) as vm:
         lab = Lab(vm)
         lab.csr["mstatus"] = VS
         yield lab
@@ -139,18 +138,17 @@ def test_code_that_a_vector_store_writes_is_what_runs(lab: Lab):
     assert lab.x["t3"] == 7
 
 
-def test_state_is_saved_and_hashed(lab: Lab):
+def test_state_is_saved_and_hashed(lab: Lab, tmp_path):
     configure(lab, E32_M1, 5)
-    lab.csr["vstart"], lab.csr["vcsr"] = 3, 5
     for i in range(32):
         lab.hart.v[i] = bytes((i, *range(31)))
-    lab.vm.step()
-    saved = bytes(_core.save_state(lab.vm._core))
+    lab.csr["vstart"], lab.csr["vcsr"] = 3, 5
     before = lab.vm.state_hash()
+    lab.vm.snapshot(tmp_path / "one")
     lab.hart.v[31] = bytes(32)
     assert lab.vm.state_hash() != before
-    lab.csr["vstart"], lab.csr["vcsr"] = 0, 0
-    configure(lab, E8_M1, 1)
-    _core.load_state(lab.vm._core, _core.SavedState(saved))
-    assert lab.hart.v[31] == bytes((31, *range(31)))
-    assert [lab.csr[name] for name in ("vl", "vtype", "vstart", "vcsr")] == [5, E32_M1, 3, 5]
+    with wirt.Machine.restore(tmp_path / "one") as restored:
+        hart = restored.harts[0]
+        assert restored.state_hash() == before
+        assert hart.v[31] == bytes((31, *range(31)))
+        assert [hart.csr[name] for name in ("vl", "vtype", "vstart", "vcsr")] == [5, E32_M1, 3, 5]
