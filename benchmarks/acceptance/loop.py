@@ -356,11 +356,16 @@ class _Run:
             "cd /tmp/count; for f in *; do read n sum <$f; echo $f $n; done; echo events $(stat -c %s /tmp/events);"
             f" echo; cat /tmp/fail; : >/tmp/fail; dmesg -r | tail -n +{self.seen + 1}"
         )
-        counts, _, noted = listing.partition("\n\n")
-        lines = noted.splitlines()
-        self.seen += sum(line.startswith("<") for line in lines)
-        wrong = "; ".join(line for line in lines if _GOES_ON_FROM_A_COPY not in line)
-        return {line.split()[0]: int(line.split()[1]) for line in counts.splitlines()}, wrong
+        counts: dict[str, int] = {}
+        noted: list[str] = []
+        # The kernel writes what it takes for an emergency to the console, into whatever is said there.
+        for line in listing.splitlines():
+            if count := re.fullmatch(r"([\w-]+) (\d+)", line):
+                counts[count[1]] = int(count[2])
+            elif line and _GOES_ON_FROM_A_COPY not in line:
+                noted.append(line)
+            self.seen += line.startswith("<")
+        return counts, "; ".join(noted)
 
     def await_progress(self, since: dict[str, int]) -> str:
         """Until every count has gone on; what did not, or what was wrong."""

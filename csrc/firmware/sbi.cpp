@@ -137,6 +137,8 @@ void Sbi::prepare(Hart& hart, u64 entry, u64 a1) {
     hart.poke_csr(csr_menvcfg,
                   adue | envcfg::stce | envcfg::pbmte | envcfg::cbze | envcfg::cbcfe | envcfg::cbie);
     for (u16 i = 0; i < 4; ++i) hart.poke_csr(static_cast<u16>(csr_mstateen0 + i), ~u64{0});
+    // S-mode draws entropy itself (Linux does so early, without asking).
+    hart.poke_csr(csr_mseccfg, mseccfg::sseed);
     hart.poke_csr(csr_stimecmp, ~u64{0});
     // One PMP entry that opens all of memory.
     hart.poke_csr(csr_pmpaddr0, ~u64{0});

@@ -152,6 +152,8 @@ struct Machine::Parts final : riscv::HartEnvironment, firmware::SbiPlatform, Int
     MachineState state = MachineState::created;
     StopInfo stop;
     std::atomic<bool> running{false};
+    std::atomic<bool> stepping{
+        false};  // the caller of step() runs a hart: whatever wakes its own thread, it waits
     std::atomic<bool> closing{false};
     std::vector<u64> breakpoints;
     bool stop_is_final = false;

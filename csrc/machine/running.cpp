@@ -122,6 +122,7 @@ void Machine::Parts::step_hart(unsigned index, u64 n) {
         std::lock_guard lock(state_mutex);
         state = MachineState::running;
         stop = {};
+        stepping = true;
         running = true;
     }
     StopInfo info{StopReason::step, 0, index, nullptr};
@@ -147,6 +148,7 @@ void Machine::Parts::step_hart(unsigned index, u64 n) {
             final = stop_is_final;
         }
         running = false;
+        stepping = false;
         stop_is_final = final;
     }
     drain_executors();
@@ -198,8 +200,9 @@ void Machine::Parts::hart_main(unsigned index) {
             std::unique_lock lock(slot.mutex);
             slot.executing = false;
             slot.changed.notify_all();
-            slot.changed.wait(
-                lock, [&] { return closing || (running && slot.state.load() == HartState::started); });
+            slot.changed.wait(lock, [&] {
+                return closing || (running && !stepping && slot.state.load() == HartState::started);
+            });
             if (closing) return;
             slot.executing = true;
         }
@@ -342,7 +345,7 @@ void Machine::Parts::deterministic_main() {
             std::unique_lock lock(idle_mutex);
             slots[0]->executing = false;
             idle_changed.notify_all();
-            idle_changed.wait(lock, [this] { return closing || running; });
+            idle_changed.wait(lock, [this] { return closing || (running && !stepping); });
             if (closing) return;
             slots[0]->executing = true;
         }

@@ -53,13 +53,23 @@ bool Hart::extension_csr_accessible(u16 number, bool writes) const {
         case csr_henvcfg:
             return enabled(stateen::envcfg);
         case csr_siselect:
+        case csr_vsiselect:
             return enabled(stateen::csrind);
         case csr_sireg:
-            // The registers of an IMSIC's file, which begin at 0x70 (AIA 1.0, 3.8).
-            return enabled(stateen::csrind | (aia_.siselect >= 0x70 ? stateen::imsic : 0));
+        case csr_vsireg: {
+            // The registers of an IMSIC's file begin at 0x70 (AIA 1.0, 3.8).
+            const u64 select = virtual_ || number == csr_vsireg ? h_.vsiselect : aia_.siselect;
+            return enabled(stateen::csrind | (select >= 0x70 ? stateen::imsic : 0));
+        }
         case csr_stopi:
+        case csr_vstopi:
+        case csr_hvien:
+        case csr_hvictl:
+        case csr_hviprio1:
+        case csr_hviprio2:
             return enabled(stateen::aia);
         case csr_stopei:
+        case csr_vstopei:
             return enabled(stateen::imsic);
         default:
             break;

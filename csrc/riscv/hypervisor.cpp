@@ -379,8 +379,11 @@ Hart::Verdict Hart::judge_guest_access(u16 number, bool writes) {
     const bool timer = number == csr_stimecmp || number == csr_vstimecmp;
     const bool timed = isa_.has(Extension::sstc) && (menvcfg_ & envcfg::stce) != 0 && bit(mcounteren_, 1);
     if (timer && !timed) return Verdict::illegal;
+    // What Smstateen denies HS-mode is illegal here too; of the windows CSRIND alone decides where a guest
+    // has no way to them (AIA 1.0, 2.5).
+    const bool window = number == csr_vsireg || (number == csr_sireg && user);
+    if (!extension_csr_accessible(window ? u16{csr_siselect} : number, writes)) return Verdict::illegal;
     if (level == 2 || (level == 1 && user)) return Verdict::virtual_instruction;
-    if (!extension_csr_accessible(number, writes)) return Verdict::illegal;
     if (withheld_from_guest(number)) return Verdict::virtual_instruction;
     const bool injected = (h_.hvictl & hvictl::vti) != 0;
     bool refused = false;

@@ -347,10 +347,6 @@ void lock(const FileDescriptor& file, const std::string& path, bool read_only) {
 
 }  // namespace
 
-void BlockBackend::refuse_hand_over() const {
-    throw StorageError(describe() + ": cannot be handed over");
-}
-
 std::shared_ptr<BlockBackend> open_raw(const std::string& path, FileOptions options) {
     const bool read_only = options.read_only || options.ephemeral;
     FileDescriptor file = open_file(path, read_only);

@@ -96,7 +96,7 @@ static const struct work {
 } works[] = {
     {"compute", 200000, compute, false},          {"system-call", 4000, system_calls, false},
     {"page-fault", 256, page_faults, false},      {"mapping-change", 2000, mapping_changes, false},
-    {"tlb-miss", 262144, tlb_misses, false},       {"context-switch", 2000, context_switches, false},
+    {"tlb-miss", 262144, tlb_misses, false},      {"context-switch", 2000, context_switches, false},
     {"timer-sbi", 200, timer_through_sbi, false}, {"timer-stimecmp", 200, timer_through_stimecmp, true},
     {"console", 64, console_lines, false},
 };

@@ -2,33 +2,27 @@
 // B).
 #include "riscv/crypto.h"
 
-#include <cstdio>
-#include <cstdlib>
 #include <random>
+
+#include "support/check.h"
 
 namespace {
 
 using namespace wirt;
 using namespace wirt::riscv;
 
-void require(bool holds, const char* what) {
-    if (holds) return;
-    std::fprintf(stderr, "%s\n", what);
-    std::exit(1);
-}
-
 void test_both_ways_agree() {
     std::mt19937_64 random(1);
     for (unsigned i = 0; i < 20'000; ++i) {
         const u64 a = random(), b = random();
-        require(crypto::aes_encrypt_middle(a, b) == crypto::plain::aes_encrypt_middle(a, b), "aes64esm");
-        require(crypto::aes_encrypt_last(a, b) == crypto::plain::aes_encrypt_last(a, b), "aes64es");
-        require(crypto::aes_decrypt_middle(a, b) == crypto::plain::aes_decrypt_middle(a, b), "aes64dsm");
-        require(crypto::aes_decrypt_last(a, b) == crypto::plain::aes_decrypt_last(a, b), "aes64ds");
-        require(crypto::aes_inverse_mix_columns(a) == crypto::plain::aes_inverse_mix_columns(a), "aes64im");
+        CHECK(crypto::aes_encrypt_middle(a, b) == crypto::plain::aes_encrypt_middle(a, b));
+        CHECK(crypto::aes_encrypt_last(a, b) == crypto::plain::aes_encrypt_last(a, b));
+        CHECK(crypto::aes_decrypt_middle(a, b) == crypto::plain::aes_decrypt_middle(a, b));
+        CHECK(crypto::aes_decrypt_last(a, b) == crypto::plain::aes_decrypt_last(a, b));
+        CHECK(crypto::aes_inverse_mix_columns(a) == crypto::plain::aes_inverse_mix_columns(a));
         const crypto::Product one = crypto::carryless_product(a, b);
         const crypto::Product other = crypto::plain::carryless_product(a, b);
-        require(one.low == other.low && one.high == other.high, "clmul");
+        CHECK(one.low == other.low && one.high == other.high);
     }
 }
 
@@ -48,8 +42,8 @@ void test_a_block_of_fips_197() {
         state[0] = first ^ key[0];
         state[1] = second ^ key[1];
     }
-    require(state[0] == 0xfb09'dc02'1d84'2539 && state[1] == 0x320b'6a19'9785'11dc, "the block");
-    require(key[0] == 0x8925'eec9'a8f9'14d0 && key[1] == 0xa60c'63b6'c80c'3fe1, "the last round key");
+    CHECK(state[0] == 0xfb09'dc02'1d84'2539 && state[1] == 0x320b'6a19'9785'11dc);
+    CHECK(key[0] == 0x8925'eec9'a8f9'14d0 && key[1] == 0xa60c'63b6'c80c'3fe1);
 }
 
 }  // namespace
@@ -57,4 +51,5 @@ void test_a_block_of_fips_197() {
 int main() {
     test_both_ways_agree();
     test_a_block_of_fips_197();
+    return checks.close();
 }

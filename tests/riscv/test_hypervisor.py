@@ -27,8 +27,8 @@ NOWHERE = 1 << 39  # no guest physical address of the tables here
 
 
 def hypervisor_csrs() -> list[str]:
-    """Those of HS-mode's numbers."""
-    return [name for name, number in isa.csrs().items() if number >> 8 & 3 == 2]
+    """Those of HS-mode's numbers, but for the state enables, which need Smstateen."""
+    return [name for name, number in isa.csrs().items() if number >> 8 & 3 == 2 and "stateen" not in name]
 
 
 def machine(**options) -> wirt.Machine:
@@ -256,6 +256,33 @@ def test_what_a_guest_selects(lab: GuestLab):
         assert lab.illegal("vsireg") == (expected is not None), hex(select)
         assert lab.guest(encode("csrrs", 5, 0, csr="vsireg")) == VIRTUAL_INSTRUCTION
         assert lab.guest(encode("csrrs", 5, 0, csr="sireg"), Privilege.user) == VIRTUAL_INSTRUCTION
+
+
+def test_state_enables_come_before_the_guests_rules():
+    """AIA 1.0, 2.4 and 2.5: what M-mode denies HS-mode is illegal in a guest, not virtual."""
+    enables = {"vsiselect": 60, "vsireg": 60, "vstopei": 58, "vstopi": 59, "henvcfg": 62, "hstateen0": 63}
+    enables |= dict.fromkeys(("hvien", "hvictl", "hviprio1", "hviprio2"), 59)
+    with machine(isa=ISA + "_smstateen") as vm:
+        lab = GuestLab(vm)
+        lab.csr["hstatus"], lab.csr["vsiselect"] = 1 << 12, 0x80
+        for name, number in enables.items():
+            read = encode("csrrs", 5, 0, csr=name)
+            lab.csr["mstateen0"] = ALL
+            assert not lab.illegal(name, Privilege.supervisor), name
+            assert lab.guest(read) == VIRTUAL_INSTRUCTION, name
+            lab.csr["mstateen0"] = ALL ^ 1 << number
+            assert lab.illegal(name, Privilege.supervisor), name
+            assert lab.guest(read) == ILLEGAL, name
+        read = encode("csrrs", 5, 0, csr="sireg")
+        lab.csr["mstateen0"], lab.csr["hstateen0"] = ALL, ALL
+        assert lab.guest(read) is None
+        lab.csr["hstateen0"] = ALL ^ 1 << 58
+        assert lab.guest(read) == VIRTUAL_INSTRUCTION
+        lab.csr["mstateen0"] = ALL ^ 1 << 58
+        assert lab.guest(read) == ILLEGAL
+        # Of M-mode's bits CSRIND alone matters where a guest may never go.
+        assert lab.guest(encode("csrrs", 5, 0, csr="vsireg")) == VIRTUAL_INSTRUCTION
+        assert lab.guest(read, Privilege.user) == VIRTUAL_INSTRUCTION
 
 
 # --- what the hypervisor injects ---

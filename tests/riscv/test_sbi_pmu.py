@@ -117,3 +117,11 @@ def test_firmware_finds_the_events_in_the_device_tree():
         assert cells(1, 1, 0x79, 2, 2, 0x7C, 0x10019, 0x10019, 0x78) in vm.dtb
     with wirt.Machine(guest_image(), memory="64M", isa="rv64gc_sscofpmf") as vm:
         assert b"riscv,event-to-mhpmcounters" not in vm.dtb
+
+
+def test_the_monitor_lets_s_mode_draw_entropy():
+    kernel = write_elf(RAM_BASE, struct.pack("<I", encode("jal", 0, imm=0)) * 64, {})
+    with wirt.Machine(kernel, memory="64M", isa="rv64gc_zkr_zicntr_smstateen", deterministic=True) as vm:
+        supervisor = Supervisor(vm)
+        supervisor.execute(encode("csrrw", 5, 0, csr="seed"), encode("csrrs", 6, 0, csr="senvcfg"))
+        assert supervisor.hart.x[5] >> 30 == 2

@@ -40,7 +40,7 @@ class Template:
             memory=self.memory,
             state=_core.SavedState(join(records)),
             dtb=b"",
-            disks=options()[self.name]["disks"],
+            disks=options()[self.name].get("disks", []),
         )
 
 

@@ -86,7 +86,7 @@ def encode(
             raw = raw & ~(31 << 15) | imm << 15
     elif kind == "FENCE":
         raw |= imm << 20
-    elif kind in ("R", "MOPRR", "SFENCE", "AMO", "FFF", "XFF", "FFF_RM"):
+    elif kind in ("R", "VSETVL", "MOPRR", "SFENCE", "AMO", "FFF", "XFF", "FFF_RM"):
         raw |= rs2 << 20
     elif kind == "FFFF_RM":
         raw |= rs2 << 20 | rs3 << 27

@@ -295,14 +295,14 @@ class VectorGenerator(Generator):
         row = self.rng.choice([row for row in self.rows if row.format in ("VVV", "VVI", "V2", "VMV")])
         return [row.match | self.rng.getrandbits(32) & ~row.mask]
 
-    def scalar(self) -> list[int]:
+    def scalar_item(self) -> list[int]:
         names = ("add", "sub", "xor", "sll", "mul")
         return [encode(self.rng.choice(names), self.destination(), self.source(), self.source())]
 
     def item(self) -> list[int]:
         choices = [
             (60, self.vector), (8, self.new_values), (3, self.any_configuration), (2.5, self.mode_of_rounding),
-            (2, self.read_csr), (3, self.scalar), (0.3, self.vector_off), (0.2, self.float_off),
+            (2, self.read_csr), (3, self.scalar_item), (0.3, self.vector_off), (0.2, self.float_off),
         ]  # fmt: skip
         return self.rng.choices([item for _, item in choices], [weight for weight, _ in choices])[0]()
 

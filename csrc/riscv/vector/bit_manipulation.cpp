@@ -2,18 +2,13 @@
 // chapter 3.
 #include <bit>
 
+#include "riscv/crypto.h"
 #include "riscv/vector/integer_loops.h"
 
 namespace wirt::riscv::vector {
 
 namespace {
 
-// Bits reversed within each byte.
-constexpr u64 reverse_in_bytes(u64 x) {
-    x = (x & 0x5555555555555555) << 1 | ((x >> 1) & 0x5555555555555555);
-    x = (x & 0x3333333333333333) << 2 | ((x >> 2) & 0x3333333333333333);
-    return (x & 0x0f0f0f0f0f0f0f0f) << 4 | ((x >> 4) & 0x0f0f0f0f0f0f0f0f);
-}
 template <typename T>
 constexpr T reverse_bytes(T x) {
     return static_cast<T>(__builtin_bswap64(x) >> (64 - width_of<T>));
@@ -26,9 +21,9 @@ constexpr T reverse_bytes(T x) {
             return static_cast<T>(expression); \
         }                                      \
     };
-WIRT_UNARY(ReverseBitsInBytes, reverse_in_bytes(a))
+WIRT_UNARY(ReverseBitsInBytes, crypto::reverse_in_bytes(a))
 WIRT_UNARY(ReverseBytes, reverse_bytes<T>(a))
-WIRT_UNARY(ReverseBits, reverse_bytes<T>(static_cast<T>(reverse_in_bytes(a))))
+WIRT_UNARY(ReverseBits, reverse_bytes<T>(static_cast<T>(crypto::reverse_in_bytes(a))))
 WIRT_UNARY(LeadingZeros, std::countl_zero(a))
 WIRT_UNARY(TrailingZeros, std::countr_zero(a))
 WIRT_UNARY(PopulationCount, std::popcount(a))
@@ -52,18 +47,11 @@ Result rotate_right_immediate(Op& op) {
     return Result::done;
 }
 
-constexpr u128 carryless_product(u64 a, u64 b) {
-    u128 product = 0;
-    for (unsigned i = 0; i < 64; ++i) {
-        if (bit(b, i)) product ^= u128{a} << i;
-    }
-    return product;
-}
 struct CarrylessMul {
-    static u64 apply(u64 a, u64 b) { return static_cast<u64>(carryless_product(a, b)); }
+    static u64 apply(u64 a, u64 b) { return crypto::carryless_product(a, b).low; }
 };
 struct CarrylessMulHigh {
-    static u64 apply(u64 a, u64 b) { return static_cast<u64>(carryless_product(a, b) >> 64); }
+    static u64 apply(u64 a, u64 b) { return crypto::carryless_product(a, b).high; }
 };
 
 // Of 64 bits only.

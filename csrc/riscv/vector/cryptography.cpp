@@ -1,12 +1,9 @@
 // AES (Zvkned), SHA-2 (Zvknha, Zvknhb) and GHASH (Zvkg): Vector Cryptography 1.0, chapter 3; FIPS 197, FIPS
 // 180-4 and NIST SP 800-38D for what they compute.
 //
-// They work on element groups of four elements: vl is a multiple of four. None of them is masked.
-// Their time depends on the data: tables and branches. What Zvkt promises, this host's software cannot keep
-// against one who measures the host (docs/limitations.md).
-#include <array>
-#include <bit>
-
+// They work on element groups of four elements: vl is a multiple of four. None of them is masked. Nothing
+// branches on an element or uses one as an index into memory (Zvkt).
+#include "riscv/crypto.h"
 #include "riscv/vector/op.h"
 
 namespace wirt::riscv::vector {
@@ -22,95 +19,40 @@ bool groups_fit(const Op& op, unsigned bytes) {
 
 // ---------------------------------------------------------------- AES
 
-using State = std::array<u8, 16>;  // column by column
+// Columns 0 and 1, columns 2 and 3.
+struct State {
+    u64 first, second;
+};
+using Half = u64 (*)(u64 first, u64 second);
 
-constexpr u8 times_x(u8 a) {
-    return static_cast<u8>(a << 1 ^ (a >> 7) * 0x1b);
+// Both halves of what `half` makes the first half of.
+template <Half half>
+State both(const State& s) {
+    return {half(s.first, s.second), half(s.second, s.first)};
 }
-constexpr u8 multiply(u8 a, u8 b) {
-    u8 product = 0;
-    for (; b != 0; b >>= 1, a = times_x(a)) {
-        if ((b & 1) != 0) product ^= a;
-    }
-    return product;
-}
-
-// FIPS 197, 5.1.1: the inverse in GF(2^8), then an affine map.
-constexpr std::array<u8, 256> make_sbox() {
-    std::array<u8, 256> box{};
-    for (unsigned i = 0; i < 256; ++i) {
-        u8 inverse = 1;
-        // i^254.
-        for (unsigned n = 0; n < 254; ++n) inverse = multiply(inverse, static_cast<u8>(i));
-        u8 value = 0x63;
-        for (unsigned r = 0; r < 5; ++r) value ^= std::rotl(inverse, static_cast<int>(r));
-        box[i] = value;
-    }
-    return box;
-}
-const std::array<u8, 256> sbox = make_sbox();
-
-const std::array<u8, 256> inverse_sbox = [] {
-    std::array<u8, 256> box{};
-    for (unsigned i = 0; i < 256; ++i) box[sbox[i]] = static_cast<u8>(i);
-    return box;
-}();
-
-State substituted(const State& state, const std::array<u8, 256>& box) {
-    State out;
-    for (unsigned i = 0; i < 16; ++i) out[i] = box[state[i]];
-    return out;
-}
-
-// Row r is rotated by r columns.
-State rows_shifted(const State& state, bool inverse) {
-    State out;
-    for (unsigned column = 0; column < 4; ++column) {
-        for (unsigned row = 0; row < 4; ++row) {
-            const unsigned from = inverse ? column - row : column + row;
-            out[4 * column + row] = state[4 * (from & 3) + row];
-        }
-    }
-    return out;
-}
-
-State columns_mixed(const State& state, const std::array<u8, 4>& factors) {
-    State out;
-    for (unsigned column = 0; column < 16; column += 4) {
-        for (unsigned row = 0; row < 4; ++row) {
-            u8 sum = 0;
-            for (unsigned k = 0; k < 4; ++k) sum ^= multiply(state[column + k], factors[(k - row) & 3]);
-            out[column + row] = sum;
-        }
-    }
-    return out;
-}
-constexpr std::array<u8, 4> mix = {2, 3, 1, 1}, inverse_mix = {14, 11, 13, 9};
-
 State added(const State& a, const State& b) {
-    State out;
-    for (unsigned i = 0; i < 16; ++i) out[i] = a[i] ^ b[i];
-    return out;
+    return {a.first ^ b.first, a.second ^ b.second};
 }
 
 struct AesEncryptFinal {
     static State apply(const State& state, const State& key) {
-        return added(rows_shifted(substituted(state, sbox), false), key);
+        return added(both<crypto::aes_encrypt_last>(state), key);
     }
 };
 struct AesEncryptMiddle {
     static State apply(const State& state, const State& key) {
-        return added(columns_mixed(rows_shifted(substituted(state, sbox), false), mix), key);
+        return added(both<crypto::aes_encrypt_middle>(state), key);
     }
 };
 struct AesDecryptFinal {
     static State apply(const State& state, const State& key) {
-        return added(substituted(rows_shifted(state, true), inverse_sbox), key);
+        return added(both<crypto::aes_decrypt_last>(state), key);
     }
 };
 struct AesDecryptMiddle {
     static State apply(const State& state, const State& key) {
-        return columns_mixed(AesDecryptFinal::apply(state, key), inverse_mix);
+        const State s = AesDecryptFinal::apply(state, key);
+        return {crypto::aes_inverse_mix_columns(s.first), crypto::aes_inverse_mix_columns(s.second)};
     }
 };
 struct AesRoundZero {
@@ -130,18 +72,6 @@ Result aes_round(Op& op) {
     return Result::done;
 }
 
-u32 substituted(u32 word) {
-    u32 out = 0;
-    for (unsigned i = 0; i < 32; i += 8) out |= u32{sbox[bits(word, i, 8)]} << i;
-    return out;
-}
-
-constexpr u8 round_constant(unsigned index) {  // from 1
-    u8 value = 1;
-    for (unsigned i = 1; i < index; ++i) value = times_x(value);
-    return value;
-}
-
 // The next four words of the key schedule (FIPS 197, 5.2): of AES-128 from vs2 alone, of AES-256 from vs2
 // and, four words before it, vd.
 template <unsigned kind>
@@ -150,13 +80,12 @@ Result aes_key_forward(Op& op) {
     constexpr unsigned first = kind == 1 ? 1 : 2, last = kind == 1 ? 10 : 14;
     unsigned round = op.vs1() & 15;
     if (round < first || round > last) round ^= 8;
-    const bool rotates = kind == 1 || round % 2 == 0;
-    const u8 constant = rotates ? round_constant(kind == 1 ? round : round / 2) : 0;
+    // That of Zkne counts from 0, and 10 neither rotates nor adds a constant.
+    const unsigned step = kind == 1 ? round - 1 : round % 2 == 0 ? round / 2 - 1 : 10;
     u32* const d = op.group<u32>(op.vd());
     const u32* const key = op.group<u32>(op.vs2());
     for (u64 i = 0; i < op.unit.vl; i += 4) {
-        const u32 before = key[i + 3];
-        u32 word = substituted(rotates ? std::rotr(before, 8) : before) ^ constant;
+        u32 word = static_cast<u32>(crypto::aes_key_schedule_1(u64{key[i + 3]} << 32, step));
         for (unsigned k = 0; k < 4; ++k) {
             word ^= kind == 1 ? key[i + k] : d[i + k];
             d[i + k] = word;
@@ -167,23 +96,16 @@ Result aes_key_forward(Op& op) {
 
 // ---------------------------------------------------------------- SHA-2
 
-// FIPS 180-4, 4.1.2 and 4.1.3: what is rotated by how much.
-template <typename T>
+// FIPS 180-4, 4.1.2 and 4.1.3, by the width of a word.
 struct Sha {
-    static constexpr bool wide = sizeof(T) == 8;
-    static T rotations(T x, int a, int b, int c) {
-        return std::rotr(x, a) ^ std::rotr(x, b) ^ std::rotr(x, c);
-    }
-    static T sum0(T x) { return wide ? rotations(x, 28, 34, 39) : rotations(x, 2, 13, 22); }
-    static T sum1(T x) { return wide ? rotations(x, 14, 18, 41) : rotations(x, 6, 11, 25); }
-    static T sigma0(T x) {
-        return wide ? std::rotr(x, 1) ^ std::rotr(x, 8) ^ x >> 7
-                    : std::rotr(x, 7) ^ std::rotr(x, 18) ^ x >> 3;
-    }
-    static T sigma1(T x) {
-        return wide ? std::rotr(x, 19) ^ std::rotr(x, 61) ^ x >> 6
-                    : std::rotr(x, 17) ^ std::rotr(x, 19) ^ x >> 10;
-    }
+    static u32 sum0(u32 x) { return crypto::sha256_sum0(x); }
+    static u32 sum1(u32 x) { return crypto::sha256_sum1(x); }
+    static u32 sigma0(u32 x) { return crypto::sha256_sig0(x); }
+    static u32 sigma1(u32 x) { return crypto::sha256_sig1(x); }
+    static u64 sum0(u64 x) { return crypto::sha512_sum0(x); }
+    static u64 sum1(u64 x) { return crypto::sha512_sum1(x); }
+    static u64 sigma0(u64 x) { return crypto::sha512_sig0(x); }
+    static u64 sigma1(u64 x) { return crypto::sha512_sig1(x); }
 };
 
 bool sha2_ready(const Op& op) {
@@ -209,10 +131,10 @@ Result sha2_schedule(Op& op) {
             T* const w = op.group<T>(op.vd()) + i;         // W0..W3
             const T* const x = op.group<T>(op.vs2()) + i;  // W4, W9, W10, W11
             const T* const y = op.group<T>(op.vs1()) + i;  // W12, (W13), W14, W15
-            const T w16 = Sha<T>::sigma1(y[2]) + x[1] + Sha<T>::sigma0(w[1]) + w[0];
-            const T w17 = Sha<T>::sigma1(y[3]) + x[2] + Sha<T>::sigma0(w[2]) + w[1];
-            const T w18 = Sha<T>::sigma1(w16) + x[3] + Sha<T>::sigma0(w[3]) + w[2];
-            const T w19 = Sha<T>::sigma1(w17) + y[0] + Sha<T>::sigma0(x[0]) + w[3];
+            const T w16 = Sha::sigma1(y[2]) + x[1] + Sha::sigma0(w[1]) + w[0];
+            const T w17 = Sha::sigma1(y[3]) + x[2] + Sha::sigma0(w[2]) + w[1];
+            const T w18 = Sha::sigma1(w16) + x[3] + Sha::sigma0(w[3]) + w[2];
+            const T w19 = Sha::sigma1(w17) + y[0] + Sha::sigma0(x[0]) + w[3];
             w[0] = w16, w[1] = w17, w[2] = w18, w[3] = w19;
         }
     });
@@ -230,8 +152,8 @@ Result sha2_compress(Op& op) {
             const T* const words = op.group<T>(op.vs1()) + i + (upper ? 2 : 0);
             T h = s[0], g = s[1], d = s[2], c = s[3], f = t[0], e = t[1], b = t[2], a = t[3];
             for (unsigned round = 0; round < 2; ++round) {
-                const T t1 = h + Sha<T>::sum1(e) + ((e & f) ^ (~e & g)) + words[round];
-                const T t2 = Sha<T>::sum0(a) + ((a & b) ^ (a & c) ^ (b & c));
+                const T t1 = h + Sha::sum1(e) + ((e & f) ^ (~e & g)) + words[round];
+                const T t2 = Sha::sum0(a) + ((a & b) ^ (a & c) ^ (b & c));
                 h = g, g = f, f = e, e = d + t1, d = c, c = b, b = a, a = t1 + t2;
             }
             s[0] = f, s[1] = e, s[2] = b, s[3] = a;
@@ -246,9 +168,7 @@ Result sha2_compress(Op& op) {
 u128 load_reflected(const u8* from) {
     u128 value = 0;
     for (unsigned i = 0; i < 16; ++i) {
-        u8 byte = 0;
-        for (unsigned k = 0; k < 8; ++k) byte |= static_cast<u8>(((from[i] >> k) & 1) << (7 - k));
-        value |= u128{byte} << (8 * i);
+        value |= u128{crypto::reverse_in_bytes(from[i])} << (8 * i);
     }
     return value;
 }
@@ -271,7 +191,7 @@ Result ghash(Op& op) {
         u128 power = load_reflected(op.unit.reg(op.vs2()) + 16 * i);
         u128 product = 0;
         for (unsigned k = 0; k < 128; ++k) {
-            if (((factor >> k) & 1) != 0) product ^= power;
+            product ^= power & -((factor >> k) & 1);
             // Modulo x^128 + x^7 + x^2 + x + 1.
             power = power << 1 ^ (power >> 127) * 0x87;
         }

@@ -67,9 +67,10 @@ class Writer:
     ) -> None:
         if compress not in (False, "zstd"):
             raise SnapshotError(f"compress {compress!r}: give False or 'zstd'")
-        choices = [disks] * len(machine._disks) if isinstance(disks, str) else list(disks)
-        if not set(choices) <= set(get_args(DiskChoice)):
+        given = [disks] if isinstance(disks, str) else list(disks)
+        if not set(given) <= set(get_args(DiskChoice)):
             raise SnapshotError(f"disks {disks!r}: give 'reference' or 'include', or one of them for each disk")
+        choices = given * len(machine._disks) if isinstance(disks, str) else given
         if len(choices) != len(machine._disks):
             raise SnapshotError(f"disks: the machine has {len(machine._disks)}; {len(choices)} choices are given")
         self._machine = machine
