@@ -88,7 +88,7 @@ asan: $(VENV)/developer tools guests
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH=build/asan/python \
 	$(BIN)/python -m pytest -p no:cacheprovider $(PARALLEL) -m "(not debian or sanitizers) and not native" $(PYTEST)
 
-# Each fuzz target for a time, two at a time; what they find and what they learn stays under build/fuzz.
+# Each fuzz target for a time, two for each core at a time; what they find and what they learn stays under build/fuzz.
 fuzz: $(VENV)/developer fuzz-tools
 	cmake --preset fuzz && cmake --build build/fuzz -j2
 	$(BIN)/python fuzz/run.py build/fuzz --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED) $(TARGETS)

@@ -1,6 +1,6 @@
 """Runs the fuzz targets of a build tree, each for a time, and says what they did.
 
-    python fuzz/run.py build/fuzz --seconds 60 --jobs 2 [TARGET ...]
+    python fuzz/run.py build/fuzz --seconds 60 --jobs 4 [TARGET ...]
     python fuzz/run.py build/fuzz-coverage --coverage [TARGET ...]
 
 The first form keeps what it learns in BUILD/corpus and, when something is found, the input in BUILD/findings;
@@ -87,7 +87,7 @@ def main() -> int:
     parser.add_argument("targets", nargs="*", default=sorted(seeds.TARGETS), metavar="TARGET")
     parser.add_argument("--seconds", type=int, default=60, help="for each target")
     parser.add_argument("--seed", type=int, default=0, help="of what is drawn; 0: another one each time")
-    parser.add_argument("--jobs", type=int, default=2, help="targets at a time")
+    parser.add_argument("--jobs", type=int, default=2 * (os.cpu_count() or 1), help="targets at a time")
     parser.add_argument("--coverage", action="store_true")
     parser.add_argument("--corpus", type=Path, default=SOURCE / "build" / "fuzz" / "corpus")
     arguments = parser.parse_intermixed_args()
