@@ -107,8 +107,9 @@ u16 link_of(const Insn* insn) {
 #define SEXT32(value) static_cast<u64>(static_cast<i64>(static_cast<i32>(value)))
 
 // --- flow ---
-// A jump of its own for each use is what the branch predictor wants. Builds for fuzzing share one, and do not optimise:
-// over some thousand indirect jumps to hundreds of labels each, clang takes more than a quarter of an hour.
+// A jump of its own for each use is what the branch predictor wants. Builds for fuzzing share one, and do not
+// optimise: over some thousand indirect jumps to hundreds of labels each, clang takes more than a quarter of
+// an hour.
 #ifdef WIRT_SHARED_DISPATCH
 #define DISPATCH goto dispatch
 #else
