@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
 import wirt
 from support import spike
+from wirt.configuration import canonical_isa
 
 _HERE = Path(__file__).parent / "arch_tests"
 _LIMIT = 50_000_000  # instructions
@@ -150,7 +151,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, metavar="DIRECTORY", help="keep the programs there")
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
-    options.isa = wirt._core.canonical_isa(options.isa)
+    options.isa = canonical_isa(options.isa)
     options.spike_isa = options.spike_isa or f"{options.isa}_zicclsm"
     head, *longer = options.isa.split("_")
     described = head.upper() + "SU" + "".join(name.capitalize() for name in longer)

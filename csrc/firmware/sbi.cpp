@@ -3,25 +3,13 @@
 #include <algorithm>
 
 #include "base/bits.h"
+#include "firmware/sbi_error.h"
 
 namespace wirt::firmware {
 
 using riscv::Hart;
 
 namespace {
-
-// Standard errors (SBI 2.0, table 1).
-enum Error : i64 {
-    success = 0,
-    failed = -1,
-    not_supported = -2,
-    invalid_param = -3,
-    denied = -4,
-    invalid_address = -5,
-    already_available = -6,
-    already_started = -7,
-    already_stopped = -8,
-};
 
 constexpr u64 id_base = 0x10, id_time = 0x54494d45, id_ipi = 0x735049, id_rfence = 0x52464e43,
               id_hsm = 0x48534d, id_srst = 0x53525354, id_dbcn = 0x4442434e, id_pmu = 0x504d55,

@@ -7,20 +7,13 @@
 
 #include "base/bits.h"
 #include "firmware/sbi.h"
+#include "firmware/sbi_error.h"
 
 namespace wirt::firmware {
 
 using riscv::Hart;
 
 namespace {
-
-enum Error : i64 {
-    success = 0,
-    not_supported = -2,
-    invalid_param = -3,
-    already_started = -7,
-    already_stopped = -8,
-};
 
 constexpr unsigned cycle_counter = 0, time_counter = 1, instret_counter = 2;
 

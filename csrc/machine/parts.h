@@ -81,6 +81,8 @@ struct Machine::Parts final : riscv::HartEnvironment, firmware::SbiPlatform, Int
     void stop_with(StopInfo info, bool final);
     // After stop_with: completes the transition once the harts have come to rest. The caller holds `control`.
     void settle_stop();
+    // Of a machine that stands still; StateError otherwise, or when nothing was recorded.
+    Recording& recorded_at_rest();
     void finish_stop();
     void launch();  // the host threads, once
     void step_hart(unsigned index, u64 n);

@@ -145,6 +145,13 @@ Recording& recorded(const std::unique_ptr<Recording>& recording) {
 
 }  // namespace
 
+Recording& Machine::Parts::recorded_at_rest() {
+    settle_stop();
+    Recording& found = recorded(recording);
+    if (state == MachineState::running) throw StateError("the machine is running: pause() it first");
+    return found;
+}
+
 void Machine::record(u64 checkpoint_every, u64 keep, u64 journal_bytes) {
     std::lock_guard lock(parts_->control);
     Parts& parts = *parts_;
@@ -214,9 +221,7 @@ void Machine::load_recording(std::span<const u8> saved) {
 void Machine::rewind(u64 instructions) {
     std::lock_guard lock(parts_->control);
     Parts& parts = *parts_;
-    parts.settle_stop();
-    Recording& recording = recorded(parts.recording);
-    if (parts.state == MachineState::running) throw StateError("the machine is running: pause() it first");
+    Recording& recording = parts.recorded_at_rest();
     if (parts.state == MachineState::closed) throw StateError("the machine is closed");
     if (instructions < recording.begin_instructions() || instructions > recording.end_instructions()) {
         throw StateError("the recording goes from " + std::to_string(recording.begin_instructions()) +
@@ -231,9 +236,7 @@ void Machine::rewind(u64 instructions) {
 void Machine::run_to_end() {
     std::lock_guard lock(parts_->control);
     Parts& parts = *parts_;
-    parts.settle_stop();
-    Recording& recording = recorded(parts.recording);
-    if (parts.state == MachineState::running) throw StateError("the machine is running: pause() it first");
+    Recording& recording = parts.recorded_at_rest();
     if (!recording.replaying()) return;
     if (parts.position() < recording.end()) parts.run_to(recording.end());
     if (recording.replaying() && parts.position() == recording.end()) recording.finish_replay();
@@ -242,9 +245,7 @@ void Machine::run_to_end() {
 bool Machine::run_back() {
     std::lock_guard lock(parts_->control);
     Parts& parts = *parts_;
-    parts.settle_stop();
-    Recording& recording = recorded(parts.recording);
-    if (parts.state == MachineState::running) throw StateError("the machine is running: pause() it first");
+    Recording& recording = parts.recorded_at_rest();
     if (parts.state == MachineState::closed) throw StateError("the machine is closed");
     const Position now = parts.position();
     std::size_t index = recording.checkpoints();

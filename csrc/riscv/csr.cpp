@@ -341,33 +341,31 @@ void Hart::require_legal_state() const {
     for (const u64 address : pmpaddr_) require_bits(address, pmp_address_mask, "pmpaddr");
 }
 
+// None where the register is not the floating-point or the vector unit's.
+std::optional<bool> Hart::unit_is_on(u16 number) const {
+    if (number >= csr_fflags && number <= csr_fcsr) return float_state_ != 0;
+    if (is_vector_csr(number)) return vector_ && vector_state_ != 0;
+    return std::nullopt;
+}
+
+// Sstc 1.0: below M-mode a comparator needs STCE and mcounteren.TM.
+bool Hart::comparator_is_open() const {
+    return isa_.has(Extension::sstc) && (menvcfg_ & envcfg::stce) != 0 && bit(mcounteren_, 1);
+}
+
 bool Hart::csr_accessible(u16 number, bool writes) const {
     if (writes && (number >> 10) == 3) return false;
     // S-mode has the hypervisor's numbers too; what does not exist is found out later.
     const unsigned level = privilege_ == Privilege::supervisor ? 2 : static_cast<unsigned>(privilege_);
     if (level < bits<unsigned>(number, 8, 2)) return false;
+    if (const auto on = unit_is_on(number)) return *on;
     switch (number) {
-        case csr_fflags:
-        case csr_frm:
-        case csr_fcsr:
-            return float_state_ != 0;
-        case csr_vstart:
-        case csr_vxsat:
-        case csr_vxrm:
-        case csr_vcsr:
-        case csr_vl:
-        case csr_vtype:
-        case csr_vlenb:
-            return vector_ && vector_state_ != 0;
         case csr_satp:
         case csr_hgatp:
             return !(privilege_ == Privilege::supervisor && (mstatus_ & mstatus::tvm) != 0);
         case csr_stimecmp:
         case csr_vstimecmp:
-            // Sstc 1.0: the register needs STCE and, below M-mode, mcounteren.TM.
-            if (!isa_.has(Extension::sstc)) return false;
-            if (privilege_ == Privilege::machine) return true;
-            return (menvcfg_ & envcfg::stce) != 0 && bit(mcounteren_, 1);
+            return privilege_ == Privilege::machine ? isa_.has(Extension::sstc) : comparator_is_open();
         case csr_sireg:
         case csr_stopei:
             if (privilege_ != Privilege::machine && !supervisor_file_accessible(number)) return false;
@@ -400,16 +398,6 @@ bool Hart::csr_read(u16 number, u64& value) {
             return true;
         case csr_fcsr:
             value = static_cast<u64>(frm_) << 5 | fflags_;
-            return true;
-        case csr_vstart:
-        case csr_vxsat:
-        case csr_vxrm:
-        case csr_vcsr:
-        case csr_vl:
-        case csr_vtype:
-        case csr_vlenb:
-            if (!vector_) return false;
-            value = vector_->read_csr(number);
             return true;
         case csr_mcycle:
         case csr_cycle:
@@ -519,6 +507,11 @@ bool Hart::csr_read(u16 number, u64& value) {
             return true;
         default:
             break;
+    }
+    if (is_vector_csr(number)) {
+        if (!vector_) return false;
+        value = vector_->read_csr(number);
+        return true;
     }
     if (number >= csr_pmpaddr0 && number < csr_pmpaddr0 + 16) {
         value = pmpaddr_[number - csr_pmpaddr0];

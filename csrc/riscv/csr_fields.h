@@ -240,4 +240,19 @@ enum CsrNumber : u16 {
     csr_tinfo = 0x7a4,
 };
 
+constexpr bool is_vector_csr(u16 number) {
+    switch (number) {
+        case csr_vstart:
+        case csr_vxsat:
+        case csr_vxrm:
+        case csr_vcsr:
+        case csr_vl:
+        case csr_vtype:
+        case csr_vlenb:
+            return true;
+        default:
+            return false;
+    }
+}
+
 }  // namespace wirt::riscv

@@ -322,6 +322,8 @@ class Hart {
     bool perform_csr_access(u16 number, CsrOp op, u64 operand, bool writes, bool reads, u64& old);
     bool csr_read(u16 number, u64& value);
     bool csr_write(u16 number, u64 value);
+    std::optional<bool> unit_is_on(u16 number) const;
+    bool comparator_is_open() const;
     bool csr_accessible(u16 number, bool writes) const;
     // Which bits of a register there are, by the extensions.
     u64 misa() const;

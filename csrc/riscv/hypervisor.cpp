@@ -354,21 +354,7 @@ Hart::Verdict Hart::judge_guest_access(u16 number, bool writes) {
     if (!exists || (writes && (number >> 10) == 3)) return Verdict::illegal;
     const unsigned level = bits<unsigned>(number, 8, 2);
     if (level == 3) return Verdict::illegal;
-    if (number >= csr_fflags && number <= csr_fcsr) {
-        return float_state_ != 0 ? Verdict::allowed : Verdict::illegal;
-    }
-    switch (number) {
-        case csr_vstart:
-        case csr_vxsat:
-        case csr_vxrm:
-        case csr_vcsr:
-        case csr_vl:
-        case csr_vtype:
-        case csr_vlenb:
-            return vector_state_ != 0 ? Verdict::allowed : Verdict::illegal;
-        default:
-            break;
-    }
+    if (const auto on = unit_is_on(number)) return *on ? Verdict::allowed : Verdict::illegal;
     if (counter) {
         const unsigned index = number - csr_cycle;
         const bool there = isa_.has(index < 3 ? Extension::zicntr : Extension::zihpm);
@@ -377,8 +363,7 @@ Hart::Verdict Hart::judge_guest_access(u16 number, bool writes) {
         return open ? Verdict::allowed : Verdict::virtual_instruction;
     }
     const bool timer = number == csr_stimecmp || number == csr_vstimecmp;
-    const bool timed = isa_.has(Extension::sstc) && (menvcfg_ & envcfg::stce) != 0 && bit(mcounteren_, 1);
-    if (timer && !timed) return Verdict::illegal;
+    if (timer && !comparator_is_open()) return Verdict::illegal;
     // What Smstateen denies HS-mode is illegal here too; of the windows CSRIND alone decides where a guest
     // has no way to them (AIA 1.0, 2.5).
     const bool window = number == csr_vsireg || (number == csr_sireg && user);

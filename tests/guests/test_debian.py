@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import wirt
-from wirt.debian import Guest, cached_guest
+from wirt.debian import Guest
 from wirt.debian.shell import Shell
 
 pytestmark = [pytest.mark.debian, pytest.mark.timeout(900)]
@@ -21,14 +21,6 @@ pytestmark = [pytest.mark.debian, pytest.mark.timeout(900)]
 PROMPT = "/ # "
 BOOT_S = 600  # a guest that hangs is what is looked for, not one on a busy host
 OPENSBI = Path("/usr/lib/riscv64-linux-gnu/opensbi/generic/fw_dynamic.bin")
-
-
-@pytest.fixture(name="debian", scope="module")
-def debian_fixture() -> Guest:
-    guest = cached_guest("debian")
-    if guest is None:
-        pytest.fail("there is no Debian kernel in the cache: run `wirt pull debian`")
-    return guest
 
 
 def machine(guest: Guest, console: str = "ttyS0", **options: object) -> wirt.Machine:

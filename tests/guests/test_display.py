@@ -12,7 +12,7 @@ import pytest
 
 import wirt
 from support.rfb_client import ZRLE, RfbClient
-from wirt.debian import Guest, cached_guest
+from wirt.debian import Guest
 from wirt.debian.shell import Shell
 
 pytestmark = [pytest.mark.debian, pytest.mark.timeout(900)]
@@ -21,14 +21,6 @@ BOOT_S = 600  # a guest that hangs is what is looked for, not one on a busy host
 DRIVERS = {"bochs": "bochs-drmdrmfb", "virtio-gpu": "virtio_gpudrmfb"}
 # Of Debian's configuration, whatever the hardware.
 HARMLESS = "unable to open an initial console|CONFIG_DRM_PANIC_SCREEN"
-
-
-@pytest.fixture(name="debian", scope="module")
-def debian_fixture() -> Guest:
-    guest = cached_guest("debian")
-    if guest is None:
-        pytest.fail("there is no Debian kernel in the cache: run `wirt pull debian`")
-    return guest
 
 
 @pytest.mark.parametrize(("display", "virtio"), [("bochs", "mmio"), ("virtio-gpu", "pci")])

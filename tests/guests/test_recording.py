@@ -5,21 +5,13 @@ from __future__ import annotations
 import pytest
 
 import wirt
-from wirt.debian import Guest, cached_guest
+from wirt.debian import Guest
 from wirt.debian.shell import Shell
 
 pytestmark = [pytest.mark.debian, pytest.mark.timeout(900)]
 
 # ARP: who has 10.0.0.1?
 QUESTION = bytes.fromhex("ffffffffffff020000000002080600010800060400010200000000020a0000020000000000000a000001")
-
-
-@pytest.fixture(name="debian", scope="module")
-def debian_fixture() -> Guest:
-    guest = cached_guest("debian")
-    if guest is None:
-        pytest.fail("there is no Debian kernel in the cache: run `wirt pull debian`")
-    return guest
 
 
 @pytest.mark.parametrize(

@@ -199,19 +199,7 @@ class GuestFrame(Frame):
         asm.jump("next_case", "bge", rs1=28)
         # What VS-mode numbers 1, 5 and 9 is 2, 6 and 10 elsewhere.
         asm.op("add", 28, 28, 30)
-        asm.csrr(29, "mepc")
-        asm.op("addi", 29, 29, imm=4)
-        asm.csrw("mepc", 29)
-        asm.label("machine_interrupt")
-        asm.op("addi", 29, 0, imm=1)
-        asm.op("sll", 29, 29, 28)
-        asm.op("csrrc", 0, 29, csr="mie")
-        asm.op("csrrw", 31, 31, csr="mscratch")
-        asm.op("mret")
-        asm.label("next_case")
-        asm.op("ld", 28, 31, imm=8)
-        asm.op("csrrw", 31, 31, csr="mscratch")
-        asm.op("jalr", 0, 28)
+        self._leave_machine_handler()
 
     def _stubs(self) -> None:
         asm = self.asm

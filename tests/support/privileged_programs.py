@@ -187,6 +187,11 @@ class Frame:
         asm.jump("next_case", "bne", rs1=28, rs2=A7)
         asm.op("addi", 28, A2, imm=0)
         asm.jump("next_case", "bge", rs1=28)
+        self._leave_machine_handler()
+
+    def _leave_machine_handler(self) -> None:
+        """Behind an ecall that reports the interrupt in x28, behind an interrupt, or with the next case."""
+        asm = self.asm
         asm.csrr(29, "mepc")
         asm.op("addi", 29, 29, imm=4)
         asm.csrw("mepc", 29)

@@ -526,14 +526,20 @@ class Generator:
     def _log_more(self, log: int, scratch: int, mepc: int) -> None:
         """More of an entry of the log, from 32 on."""
 
-    def _dump(self, chunk: int) -> None:
-        """Stores all registers to this chunk's place among the dumps of this iteration."""
+    def _dump_place(self, chunk: int) -> tuple[int, int]:
+        """Sets a register to where this chunk's dump of this iteration is; that one, and another for use."""
         asm = self.asm
         first, second = self.bases
         asm.la(first, "iteration")
         asm.op("ld", first, first, imm=8)
         asm.la(second, f"dump{chunk}")
         asm.op("add", first, first, second)
+        return first, second
+
+    def _dump(self, chunk: int) -> None:
+        """Stores all registers to this chunk's place among the dumps of this iteration."""
+        asm = self.asm
+        first, second = self._dump_place(chunk)
         for i in range(32):
             if i not in self.bases:
                 asm.op("sd", 0, first, i, imm=8 * i)

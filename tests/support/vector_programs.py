@@ -325,11 +325,7 @@ class VectorGenerator(Generator):
     def _dump(self, chunk: int) -> None:
         super()._dump(chunk)
         asm = self.asm
-        first, second = self.bases
-        asm.la(first, "iteration")
-        asm.op("ld", first, first, imm=8)
-        asm.la(second, f"dump{chunk}")
-        asm.op("add", first, first, second)
+        first, second = self._dump_place(chunk)
         asm.op("addi", first, first, imm=DUMP_SIZE)
         for i, csr in enumerate(("vl", "vtype", "vcsr", "vstart", "fcsr")):
             asm.csrr(second, csr)

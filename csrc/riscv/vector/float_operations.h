@@ -26,26 +26,22 @@ inline bool float_ready(const Op& op) {
 
 template <typename Body>
 WIRT_INLINE void by_float_width(unsigned sew, Body&& body) {
-    switch (sew) {
-        case 1:
-            body.template operator()<u16>();
-            break;
-        case 2:
-            body.template operator()<u32>();
-            break;
-        default:
-            body.template operator()<u64>();
-            break;
-    }
+    by_type<u16, u32, u64>(sew, body);
 }
 template <typename Body>
 WIRT_INLINE void by_narrow_float_width(unsigned sew, Body&& body) {
-    if (sew == 1) {
-        body.template operator()<u16>();
-    } else {
-        body.template operator()<u32>();
-    }
+    by_type<u16, u32>(sew, body);
 }
+
+// The operand that vs1 or rs1 names: a value for each element, or one for all.
+template <typename B, Form form>
+struct SecondOperand {
+    explicit SecondOperand(Op& op)
+        : elements(op.group<B>(op.vs1())), scalar(form == vv ? B{0} : op.float_rs1<B>()) {}
+    B operator[](u64 i) const { return form == vv ? elements[i] : scalar; }
+    const B* const elements;
+    const B scalar;
+};
 
 inline u32 to_wider(u16 value, Arithmetic& arithmetic) {
     return fp::f16_to_f32(value, arithmetic.flags);

@@ -14,9 +14,9 @@ Result float_binary(Op& op) {
     Arithmetic m(op);
     by_float_width(op.unit.sew(), [&]<typename B>() {
         B* const d = op.group<B>(op.vd());
-        const B *const a = op.group<B>(op.vs2()), *const b = op.group<B>(op.vs1());
-        const B scalar = form == vv ? B{0} : op.float_rs1<B>();
-        op.each([&](u64 i) { d[i] = Operation::template apply<B>(a[i], form == vv ? b[i] : scalar, m); });
+        const B* const a = op.group<B>(op.vs2());
+        const SecondOperand<B, form> b(op);
+        op.each([&](u64 i) { d[i] = Operation::template apply<B>(a[i], b[i], m); });
     });
     op.accrue(m.flags);
     return Result::done;
@@ -28,10 +28,9 @@ Result float_accumulate(Op& op) {
     Arithmetic m(op);
     by_float_width(op.unit.sew(), [&]<typename B>() {
         B* const d = op.group<B>(op.vd());
-        const B *const a = op.group<B>(op.vs2()), *const b = op.group<B>(op.vs1());
-        const B scalar = form == vv ? B{0} : op.float_rs1<B>();
-        op.each(
-            [&](u64 i) { d[i] = Operation::template apply<B>(d[i], a[i], form == vv ? b[i] : scalar, m); });
+        const B* const a = op.group<B>(op.vs2());
+        const SecondOperand<B, form> b(op);
+        op.each([&](u64 i) { d[i] = Operation::template apply<B>(d[i], a[i], b[i], m); });
     });
     op.accrue(m.flags);
     return Result::done;
@@ -44,12 +43,9 @@ Result float_widen(Op& op) {
     by_narrow_float_width(op.unit.sew(), [&]<typename B>() {
         using W = Wider<B>;
         W* const d = op.group<W>(op.vd());
-        const B *const a = op.group<B>(op.vs2()), *const b = op.group<B>(op.vs1());
-        const B scalar = form == vv ? B{0} : op.float_rs1<B>();
-        op.each([&](u64 i) {
-            d[i] =
-                Operation::template apply<W>(to_wider(a[i], m), to_wider(form == vv ? b[i] : scalar, m), m);
-        });
+        const B* const a = op.group<B>(op.vs2());
+        const SecondOperand<B, form> b(op);
+        op.each([&](u64 i) { d[i] = Operation::template apply<W>(to_wider(a[i], m), to_wider(b[i], m), m); });
     });
     op.accrue(m.flags);
     return Result::done;
@@ -63,11 +59,8 @@ Result float_widen_wide(Op& op) {
         using W = Wider<B>;
         W* const d = op.group<W>(op.vd());
         const W* const a = op.group<W>(op.vs2());
-        const B* const b = op.group<B>(op.vs1());
-        const B scalar = form == vv ? B{0} : op.float_rs1<B>();
-        op.each([&](u64 i) {
-            d[i] = Operation::template apply<W>(a[i], to_wider(form == vv ? b[i] : scalar, m), m);
-        });
+        const SecondOperand<B, form> b(op);
+        op.each([&](u64 i) { d[i] = Operation::template apply<W>(a[i], to_wider(b[i], m), m); });
     });
     op.accrue(m.flags);
     return Result::done;
@@ -80,10 +73,10 @@ Result float_widen_accumulate(Op& op) {
     by_narrow_float_width(op.unit.sew(), [&]<typename B>() {
         using W = Wider<B>;
         W* const d = op.group<W>(op.vd());
-        const B *const a = op.group<B>(op.vs2()), *const b = op.group<B>(op.vs1());
-        const B scalar = form == vv ? B{0} : op.float_rs1<B>();
+        const B* const a = op.group<B>(op.vs2());
+        const SecondOperand<B, form> b(op);
         op.each([&](u64 i) {
-            const W x = to_wider(a[i], m), y = to_wider(form == vv ? b[i] : scalar, m);
+            const W x = to_wider(a[i], m), y = to_wider(b[i], m);
             d[i] = Operation::template apply<W>(d[i], x, y, m);
         });
     });
@@ -98,12 +91,12 @@ Result float_compare(Op& op) {
     const u8* const mask = op.unit.reg(0);
     const bool masked = op.masked();
     by_float_width(op.unit.sew(), [&]<typename B>() {
-        const B *const a = op.group<B>(op.vs2()), *const b = op.group<B>(op.vs1());
-        const B scalar = form == vv ? B{0} : op.float_rs1<B>();
+        const B* const a = op.group<B>(op.vs2());
+        const SecondOperand<B, form> b(op);
         op.each_bit([&](u64 i) {
             // An element that is not active raises no flag.
             if (masked && !Op::bit_of(mask, i)) return false;
-            return Operation::template apply<B>(a[i], form == vv ? b[i] : scalar, m) != 0;
+            return Operation::template apply<B>(a[i], b[i], m) != 0;
         });
     });
     op.accrue(m.flags);

@@ -188,38 +188,26 @@ struct Op {
     }
 };
 
-// Calls body.template operator()<T>() with the unsigned type of SEW.
-template <typename Body>
-WIRT_INLINE void by_width(unsigned sew, Body&& body) {
-    switch (sew) {
-        case 0:
-            body.template operator()<u8>();
-            break;
-        case 1:
-            body.template operator()<u16>();
-            break;
-        case 2:
-            body.template operator()<u32>();
-            break;
-        default:
-            body.template operator()<u64>();
-            break;
+// Calls body.template operator()<T>() with that of the types, narrowest first, which is SEW wide; the last
+// for any other.
+template <typename T, typename... Wider, typename Body>
+WIRT_INLINE void by_type(unsigned sew, Body&& body) {
+    if constexpr (sizeof...(Wider) == 0) {
+        body.template operator()<T>();
+    } else if (sizeof(T) == std::size_t{1} << sew) {
+        body.template operator()<T>();
+    } else {
+        by_type<Wider...>(sew, body);
     }
 }
-// The same for the narrower width of an instruction that has two.
+template <typename Body>
+WIRT_INLINE void by_width(unsigned sew, Body&& body) {
+    by_type<u8, u16, u32, u64>(sew, body);
+}
+// For the narrower width of an instruction that has two.
 template <typename Body>
 WIRT_INLINE void by_narrow_width(unsigned sew, Body&& body) {
-    switch (sew) {
-        case 0:
-            body.template operator()<u8>();
-            break;
-        case 1:
-            body.template operator()<u16>();
-            break;
-        default:
-            body.template operator()<u32>();
-            break;
-    }
+    by_type<u8, u16, u32>(sew, body);
 }
 
 template <typename T>
