@@ -395,6 +395,24 @@ class PageWalks(Frame):
             address ^= 1 << rng.randrange(top - 1, 64)
         return address
 
+    def strays(self, mode: str, address: int) -> bool:
+        """Whether, by one of the lengths of pointer masks, a large page would be met that leads past the data.
+
+        What is there is not the same in both: Spike has no window of PCI.
+        """
+        levels = self.roots[mode].level + 1
+        for length in (0, 7, 16):
+            top = 64 - length
+            effective = address & (1 << top) - 1
+            effective -= (effective >> top - 1) << top
+            path = self.path(mode, [effective >> 12 + 9 * level & 511 for level in range(levels)])
+            table, index = path[-1]
+            mask = (1 << 12 + 9 * (levels - len(path))) - 1
+            leaf = table.entries.get(index, 0) & 0xE != 0
+            if leaf and mask > 0xFFF and (effective - DATA) & mask >= DATA_PAGES << 12:
+                return True
+        return False
+
     def offset(self) -> int:
         rng = self.rng
         return rng.choice(
@@ -487,6 +505,8 @@ class PageWalks(Frame):
             return
         if self.scalar and rng.random() < 0.3:
             address ^= rng.choice((1 << rng.randrange(48, 64), rng.getrandbits(16) << 48, rng.getrandbits(7) << 57))
+        while self.scalar and self.strays(mode, address):
+            address = self.address(mode)
         if "amo" in name or "lr." in name:
             address &= -ACCESS_SIZE[name]
         elif name == "cbo.zero":
