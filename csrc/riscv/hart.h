@@ -231,6 +231,7 @@ class Hart {
     RunResult interpret(u64 until, const void* const** table);
     void raise(Exception cause, u64 value) { fault_ = {cause, value}; }
     Next illegal_instruction();
+    Next refuse_instruction(Exception cause);
 
     // hart.cpp
     void post(Event event);
@@ -420,8 +421,8 @@ class Hart {
         Interrupt cause;
         u32 priority;  // lower is more urgent
     };
-    TopInterrupt top_guest_interrupt();  // priority::none: there is none
-    u32 instruction_at_pc();
+    TopInterrupt top_guest_interrupt();      // priority::none: there is none
+    std::optional<u32> instruction_at_pc();  // without it fault_ says why
     void take_exception();
     bool take_interrupt();
     // Those that would trap to `level`, whatever mstatus says.

@@ -493,8 +493,7 @@ Hart::TopInterrupt Hart::top_guest_interrupt() {
 // ---------------------------------------------------------------- traps
 
 Hart::Next Hart::virtual_instruction() {
-    raise(exc_virtual_instruction, instruction_at_pc());
-    return Next::trap;
+    return refuse_instruction(exc_virtual_instruction);
 }
 
 void Hart::enter_guest_trap(u64 cause, u64 value, bool interrupt) {
@@ -554,7 +553,11 @@ u64 Hart::trap_instruction() {
                        fault_.cause == exc_fetch_page || fault_.cause == exc_fetch_guest_page ||
                        fault_.cause == exc_breakpoint;
     if (fetch || !faulted_in_guest()) return 0;
-    const u32 raw = instruction_at_pc();
+    const Fault fault = fault_;
+    const auto fetched = instruction_at_pc();
+    fault_ = fault;
+    if (!fetched) return 0;
+    const u32 raw = *fetched;
     const u32 full = is_compressed(raw) ? expand(static_cast<u16>(raw)) : raw;
     const u32 funct3 = bits(full, 12, 3);
     constexpr u32 rs1_field = 31u << 15;

@@ -114,23 +114,37 @@ void Hart::enter_trap(u64 cause, u64 value, bool interrupt, Privilege to) {
     select_translation();
 }
 
-// As fetched. It is read again: what needs it is rare.
-u32 Hart::instruction_at_pc() {
-    const auto half = [&](u64 address) -> u32 {
-        const auto physical = translate(address, Access::fetch);
-        const u8* host = physical ? ram_.host(*physical, 2) : nullptr;
+// It is read again: what needs it is rare. By the translation that it was fetched by, as long as that is
+// cached: the tables may have another one by now, or none.
+std::optional<u32> Hart::instruction_at_pc() {
+    const auto half = [&](u64 address) -> std::optional<u32> {
+        const FetchEntry& entry = fetch_set_->fetch[TlbSet::fetch_index(address)];
+        u64 physical = ram_.base() + entry.page * page_size + (address & page_mask);
+        if (entry.tag != (address & ~page_mask)) {
+            const auto translation = translate_for(address, Access::fetch, 2);
+            if (!translation) return std::nullopt;
+            physical = translation->physical;
+        }
+        const u8* host = ram_.host(physical, 2);
         return host != nullptr ? load_le<u16>(host) : 0;
     };
     const u64 pc = position().pc;
-    u32 raw = half(pc);
-    if ((raw & 3) == 3) raw |= half(pc + 2) << 16;
-    return raw;
+    const auto low = half(pc);
+    if (!low || (*low & 3) != 3) return low;
+    const auto high = half(pc + 2);
+    return high ? std::optional<u32>(*low | *high << 16) : std::nullopt;
+}
+
+// mtval is the instruction (3.1.16; Sstvala). Where it cannot be fetched any more the trap is the fetch's
+// own: a hypervisor may have cleared A in an entry, and fences only when it makes the entry valid again. One
+// that finds 0 reads the instruction itself by HLVX, which faults, and lets the guest try again, for ever.
+Hart::Next Hart::refuse_instruction(Exception cause) {
+    if (const auto raw = instruction_at_pc()) raise(cause, *raw);
+    return Next::trap;
 }
 
 Hart::Next Hart::illegal_instruction() {
-    // mtval is the instruction (3.1.16).
-    raise(exc_illegal, instruction_at_pc());
-    return Next::trap;
+    return refuse_instruction(exc_illegal);
 }
 
 Hart::Next Hart::environment_call() {

@@ -144,6 +144,9 @@ bool Hart::guest_load(u64 address, unsigned size, bool execute, u64& value) {
     const GuestAccessScope scope(*this, execute ? GuestAccess::execute : GuestAccess::data);
     if (load_any(address, size, value)) return true;
     fault_.guest_address = true;
+    // A hypervisor that reads an instruction for its guest, and cannot, lets the guest fetch it and fault:
+    // what is cached must not keep it from that.
+    if (execute) fence_guest(fault_.value, true, std::nullopt);
     return false;
 }
 

@@ -377,6 +377,59 @@ def test_a_world_switch_flushes_nothing(lab: GuestLab):
         assert lab.x["t0"] == expected
 
 
+def second_stage(lab: GuestLab) -> int:
+    """A second stage of small pages for CODE, of large ones for the rest; where the entry of CODE's page is."""
+    no_guest_memory(lab)
+    table, pages = 0x8081_0000, 0x8082_0000
+    lab.vm.memory[table : table + 8] = struct.pack("<Q", pages >> 2 | 1)
+    lab.vm.memory[pages : pages + 4096] = struct.pack(
+        "<512Q", *((0x8000_0000 + (i << 12)) >> 2 | 0xDF for i in range(512))
+    )
+    return pages + (CODE - 0x8000_0000 >> 12) * 8
+
+
+def clear_accessed(lab: GuestLab, entry: int) -> None:
+    (value,) = struct.unpack("<Q", lab.vm.memory[entry : entry + 8])
+    lab.vm.memory[entry : entry + 8] = struct.pack("<Q", value & ~0x40)
+
+
+@pytest.mark.parametrize("name", ["wfi", "hfence.gvma"])
+def test_a_refused_instruction_is_told_though_its_page_has_lost_a(lab: GuestLab, name: str):
+    """Sstvala; KVM clears A in second stages without a fence, and would try for ever what it is told nothing of."""
+    entry = second_stage(lab)
+    lab.csr["hstatus"] = 1 << 21  # VTW
+    raw = encode(name)
+    for again in range(2):
+        lab.vm.memory[CODE : CODE + 4] = struct.pack("<I", raw)
+        lab.csr["mcause"] = lab.csr["mtval"] = 0
+        lab.enter(CODE)
+        lab.vm.step()
+        assert (lab.csr["mcause"], lab.csr["mtval"]) == (VIRTUAL_INSTRUCTION, raw), again
+        clear_accessed(lab, entry)
+
+
+def test_what_hlvx_cannot_read_is_not_fetched_from_a_cache_either(lab: GuestLab):
+    entry = second_stage(lab)
+    assert lab.guest() is None
+    clear_accessed(lab, entry)
+    assert lab.guest() is None
+    lab.x["a1"] = CODE
+    lab.csr["hstatus"] = SPVP
+    at = HANDLER + 0x1000
+    lab.vm.memory[at : at + 4] = struct.pack("<I", encode("hlvx.hu", 5, 11))
+    lab.csr["mcause"] = 0
+    lab.hart.privilege, lab.hart.pc = Privilege.machine, at
+    lab.vm.step()
+    assert (lab.csr["mcause"], lab.csr["mtval"]) == (LOAD_GUEST_FAULT, CODE)
+    # The fault may come with the jump there.
+    lab.csr["mstatus"] = lab.csr["mstatus"] & ~(3 << 11) | 1 << 11 | MPV
+    lab.csr["mepc"] = CODE
+    lab.vm.memory[at : at + 4] = struct.pack("<I", encode("mret"))
+    lab.hart.pc = at
+    lab.vm.step(2)
+    assert (lab.csr["mcause"], lab.csr["mtval"]) == (20, CODE)
+
+
 def test_state_goes_through_a_snapshot(tmp_path):
     with machine() as vm:
         lab = GuestLab(vm)
