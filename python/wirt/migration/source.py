@@ -16,7 +16,7 @@ import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Literal
 
 from wirt import _core
@@ -24,6 +24,7 @@ from wirt.description import DiskDescription, all_disks, describe
 from wirt.errors import ConfigError, MigrationError, MigrationInDoubt, StateError, StorageError
 from wirt.migration.brake import Brake
 from wirt.migration.disks import DiskMirror, HandOver
+from wirt.migration.postcopy import Pusher
 from wirt.migration.progress import MigrationProgress, MigrationReport
 from wirt.migration.protocol import Compressor, expect, fields, pack, refusal
 from wirt.migration.transport import (
@@ -43,7 +44,6 @@ from wirt.migration.transport import (
 
 if TYPE_CHECKING:
     from wirt.machine import Machine
-    from wirt.migration.postcopy import Pusher
 
 __all__ = ["Migration", "Mode", "Options"]
 
@@ -138,6 +138,8 @@ class Migration:
         self._started = time.monotonic()
         self._brake = Brake(self._core)
         self._shared = HandOver((), True, ())
+        self._used: Future[_core.PageSet] | None = None
+        self._faults: Channel | None = None
         self._pusher: Pusher | None = None
 
     # --- the whole of it ---
@@ -149,8 +151,8 @@ class Migration:
                 raise StateError("the machine has ended: there is nothing to migrate")
             description = describe(self._machine)
             self._open_disks(all_disks(description))
-            self._connect(description)
-            with self._logs():
+            with self._logs(), self._survey():
+                self._connect(description)
                 self._copy()
         except Broken as error:
             refused = self._last_words()
@@ -194,6 +196,9 @@ class Migration:
                 mode=options.mode,
             ),
         )
+        if options.mode == "postcopy":
+            # Here it costs nothing: meanwhile the destination builds the machine.
+            self._faults = self._open("faults")
         expect(main, Kind.ready)
         for number in range(1, options.streams):
             self._open("stream", number)
@@ -228,6 +233,17 @@ class Migration:
             self._brake.close()
             self._mirror.stop()
             _core.stop_log(self._core, _LOG)
+
+    @contextlib.contextmanager
+    def _survey(self) -> Iterator[None]:
+        """For post-copy: looks for the pages that hold something, while the connection is made."""
+        if self._options.mode != "postcopy":
+            yield
+            return
+        with ThreadPoolExecutor(1, thread_name_prefix="wirt-migrate") as pool:
+            # What is written behind its back is in the dirty log.
+            self._used = pool.submit(_core.used_pages, self._core)
+            yield
 
     def _fail(self, error: BaseException) -> None:
         """The machine goes on here, unless the destination may have it."""
@@ -281,7 +297,8 @@ class Migration:
         self._tell("storage")
         self._mirror.copy_all(self._send_disk)
         if options.mode == "postcopy":
-            return self._hand_over_unsent(_core.used_pages(self._core))
+            assert self._used is not None
+            return self._hand_over_unsent(self._used.result())
         self._pending.insert_all()
         self._round(None)
         if options.mode == "hybrid":
@@ -601,11 +618,10 @@ class Migration:
     # --- post-copy ---
 
     def _hand_over_unsent(self, missing: _core.PageSet) -> None:
-        from wirt.migration.postcopy import Pusher
-
         channel = self._channels[0]
-        faults = self._open("faults")
-        self._drain()
+        faults = self._faults or self._open("faults")
+        if self.report.sent_bytes:
+            self._drain()
         self._shared.flush()
         paused = self._hold()
         self._take_dirty()
