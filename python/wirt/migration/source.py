@@ -52,7 +52,8 @@ Mode = Literal["precopy", "postcopy", "hybrid"]
 _LOG = _core.DirtyLog.migration
 _PAGE = 4096
 _CACHE_BYTES = 64 * MiB
-_STALL_S = 20.0
+_STALL_S = 20.0  # that the destination may do nothing while the guest stands still, or may run there
+_RUNNING_STALL_S = 300.0  # likewise while it runs here, and loses nothing
 _PATIENCE_S = 30.0  # how long an answer is waited for, and a connection tried
 _MOST_STREAMS = 16
 _MOST_ROUNDS = 60
@@ -212,16 +213,25 @@ class Migration:
         self._budget_time = time.monotonic()
 
     def _open(self, role: str, stream: int = 0) -> Channel:
+        stall = self._running_stall if self.state == "copying" else _STALL_S
         if self._address is None:
-            channel = of_socket(self._fd, self._options.security, stall=_STALL_S)
+            channel = of_socket(self._fd, self._options.security, stall=stall)
         else:
-            channel = connect(self._address, self._options.security, stall=_STALL_S)
+            channel = connect(self._address, self._options.security, stall=stall)
         if role != "query":
             self._channels.append(channel)
         channel.send(Kind.hello, pack(role=role, id=self.id, stream=stream, streams=self._options.streams))
         if role in ("migrate", "stream", "faults", "recover"):
             fields(expect(channel, Kind.welcome), {"version": str})
         return channel
+
+    @property
+    def _running_stall(self) -> float:
+        return min(_RUNNING_STALL_S, self._options.timeout or _RUNNING_STALL_S)
+
+    def _set_stall(self, seconds: float) -> None:
+        for channel in self._channels:
+            channel.set_stall(seconds)
 
     @contextlib.contextmanager
     def _logs(self) -> Iterator[None]:
@@ -455,6 +465,7 @@ class Migration:
 
     def _hold(self) -> float:
         self.state = "switching"
+        self._set_stall(_STALL_S)
         now = time.monotonic()
         self._ran = _core.hold(self._core)
         self._held = True
@@ -479,6 +490,7 @@ class Migration:
         except _TooSlow:
             self.state = "copying"
             self._go_on()
+            self._set_stall(self._running_stall)
             return False
         self._commit(state, paused)
         self._finish()
