@@ -9,6 +9,7 @@ from support.firmware import SPIN
 from wirt import _core
 from wirt.description import build as build_from
 from wirt.description import describe
+from wirt.migration.destination import Reception
 from wirt.migration.postcopy import Pusher
 from wirt.migration.transport import Channel, Kind
 
@@ -82,6 +83,34 @@ def test_the_pages_that_hold_something_are_found_wherever_memory_comes_from(buil
         (second,) = clone.fork()
         with second:
             assert numbers(second) == numbers(clone)
+
+
+def test_the_second_connection_may_come_before_anything_is_known(build, receive, monkeypatch):
+    prepare = Reception._prepare
+
+    def late(self, payload):
+        with self._lock:
+            assert self._changed.wait_for(lambda: -1 in self._channels, 600)
+        prepare(self, payload)
+
+    def here(self, channel):
+        with self._lock:
+            self._channels[-1] = channel
+            self._changed.notify_all()
+        take(self, channel)
+
+    take = Reception._take_faults
+    monkeypatch.setattr(Reception, "_prepare", late)
+    monkeypatch.setattr(Reception, "_take_faults", here)
+    vm = build("echo")
+    vm.start()
+    vm.console.expect("echo ready", timeout=600)
+    there = receive()
+    vm.migrate(there.address, mode="postcopy")
+    moved = there.result()
+    assert vm.migration.error is None  # no connection had to be mended
+    moved.console.send("who\n")
+    moved.console.expect("echo: who", timeout=600)
 
 
 def test_nothing_is_pushed_while_an_answer_is_being_made(build, receive, monkeypatch):

@@ -401,14 +401,12 @@ class Reception:
 
     def _take_faults(self, channel: Channel) -> None:
         with self._lock:
-            if self._mode == "precopy":
-                return
             self._channels[-1] = channel
             push = self._channels[0]
-            while self._puller is None:
-                # Before the switch-over the source opens it in advance.
-                if self.state == "failed" or not self._changed.wait(_STALL_S):
-                    return
+            # The source opens it in advance, when not even the mode is known here.
+            self._changed.wait_for(lambda: self._puller is not None or self.state in ("complete", "failed"))
+            if self._puller is None:
+                return
         self._puller.serve_faults(channel, push)
 
     def _recover(self, channel: Channel) -> None:
