@@ -157,7 +157,7 @@ u16 link_of(const Insn* insn) {
 #define FALL_THROUGH TAKE
 #define BRANCH(condition)    \
     do {                     \
-        if (condition) TAKE; \
+        if (LIKELY(condition)) TAKE; \
         insn += 2;           \
         DISPATCH;            \
     } while (0)
