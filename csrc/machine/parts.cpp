@@ -215,11 +215,10 @@ void Machine::Parts::load() {
             slots[i]->state = HartState::started;
         }
     }
-    // What was loaded is in guest memory now.
-    config.kernel.bytes = {};
-    config.initrd.bytes = {};
-    config.firmware.bytes = {};
-    config.dtb.bytes = {};
+    // What was loaded is in guest memory now. (Assigning {} would keep the storage.)
+    for (Image* image : {&config.kernel, &config.initrd, &config.firmware, &config.dtb}) {
+        std::vector<u8>().swap(image->bytes);
+    }
 }
 
 void Machine::Parts::begin_hart(unsigned index, u64 address, u64 opaque) {
