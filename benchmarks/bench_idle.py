@@ -2,8 +2,9 @@
 
     python benchmarks/bench_idle.py [--cpus 1] [--seconds 5]
 
-A new process imports wirt; from there on its private pages (Linux, /proc/self/smaps) are counted, less those of the mapping that
-is the guest's RAM, and less the cache of decoded blocks. Debian's kernel is booted where it was pulled, and idles at its shell.
+A new process imports wirt; from there on its private pages (Linux, /proc/self/smaps) are counted, less those of the
+mapping that is the guest's RAM, and less the cache of decoded blocks. Debian's kernel is booted where it was pulled, and
+idles at its shell.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ def main() -> None:
         sys.exit(subprocess.run([sys.executable, __file__, "--here", *sys.argv[1:]], check=False).returncode)
     found = measure(options.cpus, options.seconds)
     mib = {name: f"{value / 2**20:.2f} MiB" for name, value in found.items()}
-    print(f"{options.cpus} idle hart(s): {mib['beyond']} beyond the guest's RAM ({mib['ram']}) and decoded code ({mib['blocks']})")
+    beside = f"the guest's RAM ({mib['ram']}) and decoded code ({mib['blocks']})"
+    print(f"{options.cpus} idle hart(s): {mib['beyond']} beyond {beside}")
 
 
 if __name__ == "__main__":

@@ -155,11 +155,11 @@ u16 link_of(const Insn* insn) {
         DISPATCH;                       \
     } while (0)
 #define FALL_THROUGH TAKE
-#define BRANCH(condition)    \
-    do {                     \
+#define BRANCH(condition)            \
+    do {                             \
         if (LIKELY(condition)) TAKE; \
-        insn += 2;           \
-        DISPATCH;            \
+        insn += 2;                   \
+        DISPATCH;                    \
     } while (0)
 #define JUMP(to)                                                                                      \
     do {                                                                                              \
@@ -421,6 +421,16 @@ u16 link_of(const Insn* insn) {
 #define ALU_slliw(a, b, i) SEXT32(static_cast<u32>(a) << (i)->imm)
 #define ALU_srliw(a, b, i) SEXT32(static_cast<u32>(a) >> (i)->imm)
 #define ALU_lui(a, b, i) static_cast<u64>(static_cast<i64>((i)->imm))
+#define ALU_sltiu(a, b, i)                                 \
+    u64 {                                                  \
+        (a) < static_cast<u64>(static_cast<i64>((i)->imm)) \
+    }
+#define ALU_sltu(a, b, i) \
+    u64 {                 \
+        (a) < (b)         \
+    }
+#define ALU_sub(a, b, i) ((a) - (b))
+#define ALU_subw(a, b, i) SEXT32((a) - (b))
 #define ALU_add(a, b, i) ((a) + (b))
 #define ALU_addw(a, b, i) SEXT32((a) + (b))
 #define ALU_mul(a, b, i) ((a) * (b))
