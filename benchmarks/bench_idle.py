@@ -3,8 +3,8 @@
     python benchmarks/bench_idle.py [--cpus 1] [--seconds 5]
 
 A new process imports wirt; from there on its private pages (Linux, /proc/self/smaps) are counted, less those of the
-mapping that is the guest's RAM, and less the cache of decoded blocks. Debian's kernel is booted where it was pulled, and
-idles at its shell.
+mapping that is the guest's RAM, and less the cache of decoded blocks. Debian's kernel (``wirt pull debian``) is booted
+and idles at its shell.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ FLAGS = ["-target", "riscv64-linux-musl", "-mcpu=baseline_rv64", "-O2", "-ffp-co
 CMDLINE = "earlycon=sbi console=ttyS0 loglevel=4 panic=-1"
 # Class: what it is, and the greatest ratio asked for.
 BARS: dict[str, tuple[str, float | None]] = {
-    "boot": ("power-on to process 1", None),
+    "boot": ("power-on to process 1", 0.8),  # asked for: a small kernel in 0.30 s, where QEMU takes 0.35 to 0.40 s
     "mixed": ("CoreMark's class", 2.5),
     "records": ("Dhrystone's class", 1.8),
     "bytecode": ("switch in a loop", 1.1),
@@ -102,10 +102,10 @@ def measure(command: Sequence[str]) -> Run:
         for line in process.stdout:
             printed.append(line)
             words = line.split()
-            if "WIRT-BEGIN" in words:
+            if "WIRT-BOOT" in words:
+                run.cpu["boot"], run.clock["boot"] = cpu_seconds(process.pid), time.perf_counter() - begin
+            elif "WIRT-BEGIN" in words:
                 since = cpu_seconds(process.pid)
-                if not run.cpu:
-                    run.cpu["boot"], run.clock["boot"] = since, time.perf_counter() - begin
             elif "WIRT-CLASS" in words:
                 used = cpu_seconds(process.pid) - since
                 found = json.loads(line[line.index("{") :])

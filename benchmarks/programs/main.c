@@ -60,6 +60,7 @@ int main(int argc, char** argv) {
     if (argc > 1 && strcmp(argv[1], "true") == 0) return 0;
     const char* wanted = getenv("classes");
     setvbuf(stdout, NULL, _IOLBF, 0);
+    printf("WIRT-BOOT\n");
     for (unsigned i = 0; i < sizeof classes / sizeof classes[0]; i++) {
         if (wanted != NULL && !listed(wanted, classes[i].name)) continue;
         settle();
