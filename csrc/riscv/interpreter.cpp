@@ -142,11 +142,11 @@ u16 link_of(const Insn* insn) {
         AT;       \
         locate(); \
     } while (0)
-// Every way into a block is written out where it is used, so that each is an indirect jump of its own that
-// the host predicts by itself.
 // Read where it lies: as an atomic's its address would take up a register for the whole function.
 #define LIMIT (*reinterpret_cast<const volatile u64*>(&limit_))
 #define PASSED UNLIKELY(cycles > LIMIT)
+// Every way into a block is written out where it is used, so that each is an indirect jump of its own that
+// the host predicts by itself.
 #define TAKE                            \
     do {                                \
         cycles += exit_of(insn).adjust; \
@@ -154,13 +154,13 @@ u16 link_of(const Insn* insn) {
         insn = exit_of(insn).target;    \
         DISPATCH;                       \
     } while (0)
-#define FALL_THROUGH TAKE
 #define BRANCH(condition)            \
     do {                             \
         if (LIKELY(condition)) TAKE; \
         insn += 2;                   \
         DISPATCH;                    \
     } while (0)
+// Through a register: see JumpTargets for why the targets are compared one after another.
 #define JUMP(to)                                                                                      \
     do {                                                                                              \
         target = (to);                                                                                \
