@@ -2,11 +2,11 @@
 
     python benchmarks/acceptance/conformance.py [--instructions N] [--seed N] [--only CLASS ...] [--jobs N]
 
-Each class of instructions has its generator (tests/support/*_programs.py) and its share of the N: of the tables of its
-own where it has some, of everything that its programs execute where it has not. Every program is executed step by step
-beside Spike's log, register by register, and once more in one go, whose memory is compared. Prints what was executed of
-each class and each table, the entries of the tables that were not, and each difference with its seed. Ends with status 0
-only when every entry was executed and nothing differs.
+Each class of instructions has its generator (tests/support/*_programs.py) and its share of the N: of the tables of
+its own where it has some, of everything that its programs execute where it has not. Every program is executed step by
+step beside Spike's log, register by register, and once more in one go, whose memory is compared. Prints what was
+executed of each class and each table, the entries of the tables that were not, and each difference with its seed. Ends
+with status 0 only when every entry was executed and nothing differs.
 """
 
 from __future__ import annotations
@@ -71,16 +71,13 @@ def privileged(seed: int) -> list[Maker]:
 def registers(seed: int) -> list[Maker]:
     """Every CSR number on three harts."""
 
-    def makers() -> Iterator[Maker]:
-        for first in range(0, 0x1000, NUMBERS):
-            numbers = list(range(first, first + NUMBERS))
-            yield lambda: Registers(seed).build(numbers)
-            yield lambda: Registers(seed, scalar=True).build(numbers)
-        for first in range(0, 0x1000, GUEST_NUMBERS):
-            guests = list(range(first, first + GUEST_NUMBERS))
-            yield lambda: GuestRegisters(seed).build(guests)
+    def some(kind: type[Registers], first: int, count: int, **options: bool) -> Maker:
+        return lambda: kind(seed, **options).build(list(range(first, first + count)))
 
-    return list(makers())
+    makers = []
+    for first in range(0, 0x1000, NUMBERS):
+        makers += [some(Registers, first, NUMBERS), some(Registers, first, NUMBERS, scalar=True)]
+    return makers + [some(GuestRegisters, first, GUEST_NUMBERS) for first in range(0, 0x1000, GUEST_NUMBERS)]
 
 
 def guests(seed: int) -> list[Maker]:

@@ -2,11 +2,11 @@
 
     python benchmarks/acceptance/litmus.py [--rounds N] [--changes N] [--only TEXT]
 
-Litmus tests of 2 to 4 harts (tests/support/litmus.py), each in every size of access: how often each kind of outcome came that
-no interleaving of the harts has (relaxed), of how many that the memory model allows, and any that it forbids. Then fences on
-other harts (tests/support/remote_fences.py), by IPI and by the SBI's RFENCE: changes, the accesses that workers made
-meanwhile, and what did not hold. Ends with status 0 only when nothing was forbidden and all held. To see relaxed outcomes
-at all, every hart needs a core of the host.
+Litmus tests of 2 to 4 harts (tests/support/litmus.py), each in every size of access: how often each kind of outcome
+came that no interleaving of the harts has (relaxed), of how many that the memory model allows, and any that it forbids.
+Then fences on other harts (tests/support/remote_fences.py), by IPI and by the SBI's RFENCE: changes, the accesses that
+workers made meanwhile, and what did not hold. Ends with status 0 only when nothing was forbidden and all held. To see
+relaxed outcomes at all, every hart needs a core of the host.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ def main() -> None:
     programs, forbidden = litmus_tests(options.only, options.rounds)
     made, wrong = remote_fences(options.only, options.changes)
     print(
-        f"\n{programs} litmus programs, {forbidden} forbidden outcomes; {made} fenced changes, {wrong} that did not hold;"
-        f" {time.monotonic() - start:.0f} s"
+        f"\n{programs} litmus programs, {forbidden} forbidden outcomes; {made} fenced changes, {wrong} that did not"
+        f" hold; {time.monotonic() - start:.0f} s"
     )
     sys.exit(1 if forbidden or wrong else 0)
 

@@ -1,8 +1,8 @@
 """What harts see of each other's accesses, translations and code, on threads of the host.
 
-Litmus tests (support/litmus.py) against the memory model of the Unprivileged ISA (support/memory_model.py), and fences on
-other harts (support/remote_fences.py). Which of the outcomes that the model allows occur is up to the host, and decides
-nothing here; the long run is benchmarks/acceptance/litmus.py.
+Litmus tests (support/litmus.py) against the memory model of the Unprivileged ISA (support/memory_model.py), and fences
+on other harts (support/remote_fences.py). Which of the outcomes that the model allows occur is up to the host, and
+decides nothing here; the long run is benchmarks/acceptance/litmus.py.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Litmus tests: small programs on several harts at once, over and over, whose every outcome the memory model has to allow.
+"""Litmus tests: small programs on several harts at once, over and over, whose outcomes the memory model has to allow.
 
 Each hart walks through an array of instances, every one with locations of its own, and leaves what it loaded beside
-them. Barriers separate the rounds, and a drawn delay shifts the harts against each other. Before each instance a hart waits
-for the others to come to it, but not for long, since they may have no processor at the time. Behind a round hart 0 counts
-the outcomes. Programs are written as memory_model.py has it.
+them. Barriers separate the rounds, and a drawn delay shifts the harts against each other. Before each instance a hart
+waits for the others to come to it, but not for long, since they may have no processor at the time. Behind a round hart
+0 counts the outcomes. Programs are written as memory_model.py has it.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Fences on other harts: translations taken away under stores, with A and D bits that hardware sets, and code exchanged under calls.
+"""Fences on other harts: translations taken away under stores, with A and D set by hardware; code exchanged under calls.
 
 One hart, the manager, changes a page-table entry or an instruction that the others, the workers, use without a pause.
-Then it has them fence: by an inter-processor interrupt whose handler does it and acknowledges (firmware in M-mode, workers
-in S-mode), or by the SBI's RFENCE extension (all in S-mode, under the monitor's SBI). Where the fence is one for guests the
-workers are in VS-mode, under a translation of one stage. What has to hold afterwards is counted
-where it does not:
+Then it has them fence: by an inter-processor interrupt whose handler does it and acknowledges (firmware in M-mode,
+workers in S-mode), or by the SBI's RFENCE extension (all in S-mode, under the monitor's SBI). Where the fence is one
+for guests the workers are in VS-mode, under a translation of one stage. What has to hold afterwards is counted where it
+does not:
 
 LATE       no store goes through the old entry any more
 LOST       D is set in an entry through which something was stored
