@@ -1,4 +1,4 @@
-"""Fences on other harts: translations taken away under stores, with A and D set by hardware; code exchanged under calls.
+"""Fences on other harts: of translations taken away under stores, with A and D bits set, and of code that is called.
 
 One hart, the manager, changes a page-table entry or an instruction that the others, the workers, use without a pause.
 Then it has them fence: by an inter-processor interrupt whose handler does it and acknowledges (firmware in M-mode,
