@@ -1,7 +1,7 @@
 // OpenSSL's ciphers and digests over data of many sizes and alignments: what came out, one hash an algorithm.
 //
-// It loads libcrypto when it runs and declares what it calls itself, so that it is compiled without OpenSSL's headers,
-// for a host and for a guest alike.
+// It loads libcrypto when it runs and declares what it calls itself, so that it is compiled without OpenSSL's
+// headers, for a host and for a guest alike.
 #include <dlfcn.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -50,8 +50,9 @@ static void add(const unsigned char* bytes, size_t size) {
 static unsigned char plain[MOST + 64], sealed[MOST + 64], opened[MOST + 64];
 
 static int size_of(int number) {
-    static const int larger[] = {127, 128, 129, 191, 255, 256, 257, 300, 511, 512, 513, 1000, 1023, 1024, 1025,
-                                 2047, 2049, 4095, 4096, 4097, 5000, 8191, 16384, 16399, 65536, 65551};
+    static const int larger[] = {127,  128,  129,  191,  255,   256,   257,   300,  511,
+                                 512,  513,  1000, 1023, 1024,  1025,  2047,  2049, 4095,
+                                 4096, 4097, 5000, 8191, 16384, 16399, 65536, 65551};
     if (number < 100) return number;
     number -= 100;
     return number < (int)(sizeof larger / sizeof larger[0]) ? larger[number] : -1;
@@ -64,8 +65,9 @@ static void check(int done, const char* name, int size) {
 }
 
 // In two parts, so that what a mode keeps between calls matters too.
-static int run(const char* name, const void* cipher, int seal, const unsigned char* key, const unsigned char* iv,
-               unsigned char* tag, const unsigned char* from, unsigned char* to, int size, int first) {
+static int run(const char* name, const void* cipher, int seal, const unsigned char* key,
+               const unsigned char* iv, unsigned char* tag, const unsigned char* from, unsigned char* to,
+               int size, int first) {
     void* context = new_context();
     int length = 0, total = 0;
     check(begin(context, cipher, key, iv, seal, NULL), name, size);
@@ -104,7 +106,8 @@ static void cipher(const char* name) {
         // Where text may be stolen it has to come in one part.
         const int first = stolen ? 0 : whole ? size / 3 & ~15 : size / 3;
         const int in = i % 16, out = i / 3 % 16;
-        const int total = run(name, kind, 1, key, iv, tagged ? tag : NULL, plain + in, sealed + out, size, first);
+        const int total =
+            run(name, kind, 1, key, iv, tagged ? tag : NULL, plain + in, sealed + out, size, first);
         if (total != size) check(0, name, size);
         add(sealed + out, (size_t)size);
         add(tag, sizeof tag);
@@ -148,10 +151,11 @@ int main(int argc, char** argv) {
     set_padding = need("EVP_CIPHER_CTX_set_padding");
     digest = need("EVP_Digest");
     for (size_t i = 0; i < sizeof plain; ++i) plain[i] = draw();
-    static const char* const ciphers[] = {
-        "AES-128-ECB", "AES-192-ECB", "AES-256-ECB", "AES-128-CBC", "AES-192-CBC", "AES-256-CBC", "AES-128-CTR",
-        "AES-192-CTR", "AES-256-CTR", "AES-128-GCM", "AES-192-GCM", "AES-256-GCM", "AES-128-XTS", "AES-256-XTS",
-        "ChaCha20", "ChaCha20-Poly1305", "SM4-ECB", "SM4-CBC", "SM4-CTR"};
+    static const char* const ciphers[] = {"AES-128-ECB", "AES-192-ECB", "AES-256-ECB", "AES-128-CBC",
+                                          "AES-192-CBC", "AES-256-CBC", "AES-128-CTR", "AES-192-CTR",
+                                          "AES-256-CTR", "AES-128-GCM", "AES-192-GCM", "AES-256-GCM",
+                                          "AES-128-XTS", "AES-256-XTS", "ChaCha20",    "ChaCha20-Poly1305",
+                                          "SM4-ECB",     "SM4-CBC",     "SM4-CTR"};
     static const char* const digests[] = {"SHA1", "SHA224", "SHA256", "SHA384", "SHA512", "SM3", "SHA3-256"};
     for (size_t i = 0; i < sizeof ciphers / sizeof ciphers[0]; ++i) cipher(ciphers[i]);
     for (size_t i = 0; i < sizeof digests / sizeof digests[0]; ++i) sum(digests[i]);

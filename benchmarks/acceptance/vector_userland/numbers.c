@@ -1,11 +1,20 @@
 // Loops that compilers turn into vector code: transforms, matrices, reductions, conversions, strings.
 //
-// Compiled without contraction and without reassociation, so that every result is the same bit for bit whatever it is
-// compiled for. Each line of output is a name and a hash of all results under it.
+// Compiled without contraction and without reassociation, so that every result is the same bit for bit
+// whatever it is compiled for. Each line of output is a name and a hash of all results under it. Without a C
+// library (freestanding) the surroundings have `print`.
+#include <stddef.h>
 #include <stdint.h>
+
+#if __STDC_HOSTED__
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+
+static void print(const char* text) {
+    fputs(text, stdout);
+}
+#else
+void print(const char* text);
+#endif
 
 enum { LENGTH = 1024, ODD = 1009, SIDE = 61, REPEATS = 3 };
 
@@ -18,13 +27,18 @@ static uint64_t draw(void) {
     return state;
 }
 
-static double draw_real(void) { return (double)(int64_t)(draw() >> 11) / (double)(1ll << 52) - 1.0; }
+static double draw_real(void) {
+    return (double)(int64_t)(draw() >> 11) / (double)(1ll << 52) - 1.0;
+}
 
 static void result(const char* name, const void* data, size_t size) {
     uint64_t hash = 0xcbf29ce484222325u;
     const unsigned char* bytes = data;
     for (size_t i = 0; i < size; ++i) hash = (hash ^ bytes[i]) * 0x100000001b3u;
-    printf("%s %016llx\n", name, (unsigned long long)hash);
+    char digits[] = " 0123456789abcdef\n";
+    for (int i = 0; i < 16; ++i) digits[16 - i] = "0123456789abcdef"[hash >> 4 * i & 15];
+    print(name);
+    print(digits);
 }
 
 // sin and cos of 2 pi k / n by their series, for libraries differ.
@@ -33,10 +47,17 @@ static void turn(int k, int n, double* sine, double* cosine) {
     double term = 1.0, s = 0.0, c = 0.0;
     for (int i = 1; i < 60; ++i) {
         switch (i % 4) {
-            case 1: c += term; break;
-            case 2: s += term; break;
-            case 3: c -= term; break;
-            default: s -= term;
+            case 1:
+                c += term;
+                break;
+            case 2:
+                s += term;
+                break;
+            case 3:
+                c -= term;
+                break;
+            default:
+                s -= term;
         }
         term = term * angle / i;
     }
@@ -44,69 +65,67 @@ static void turn(int k, int n, double* sine, double* cosine) {
     *cosine = c;
 }
 
-// Stockham's: each pass reads one pair of arrays and writes the other, so that the inner loops are contiguous.
-#define TRANSFORM(type)                                                                                             \
-    static type twiddle_re_##type[LENGTH], twiddle_im_##type[LENGTH];                                               \
-    static void pass_##type(int n, int stride, const type* restrict re, const type* restrict im,                    \
-                            type* restrict out_re, type* restrict out_im, type sign) {                              \
-        const int half = n / 2;                                                                                     \
-        for (int p = 0; p < half; ++p) {                                                                            \
-            const type w_re = twiddle_re_##type[p * stride], w_im = sign * twiddle_im_##type[p * stride];           \
-            for (int q = 0; q < stride; ++q) {                                                                      \
-                const type a_re = re[q + stride * p], a_im = im[q + stride * p];                                    \
-                const type b_re = re[q + stride * (p + half)], b_im = im[q + stride * (p + half)];                  \
-                const type d_re = a_re - b_re, d_im = a_im - b_im;                                                  \
-                out_re[q + stride * 2 * p] = a_re + b_re;                                                           \
-                out_im[q + stride * 2 * p] = a_im + b_im;                                                           \
-                out_re[q + stride * (2 * p + 1)] = d_re * w_re - d_im * w_im;                                       \
-                out_im[q + stride * (2 * p + 1)] = d_re * w_im + d_im * w_re;                                       \
-            }                                                                                                       \
-        }                                                                                                           \
-    }                                                                                                               \
-    static void transform_##type(void) {                                                                            \
-        static type re[2][LENGTH], im[2][LENGTH], was[LENGTH];                                                      \
-        for (int i = 0; i < LENGTH; ++i) {                                                                          \
-            double s, c;                                                                                            \
-            turn(i, LENGTH, &s, &c);                                                                                \
-            twiddle_re_##type[i] = (type)c;                                                                         \
-            twiddle_im_##type[i] = (type)-s;                                                                        \
-            was[i] = re[0][i] = (type)draw_real();                                                                  \
-            im[0][i] = 0;                                                                                           \
-        }                                                                                                           \
-        int at = 0;                                                                                                 \
-        for (int direction = 1; direction >= -1; direction -= 2) {                                                  \
-            for (int n = LENGTH, stride = 1; n > 1; n /= 2, stride *= 2, at ^= 1) {                                 \
-                pass_##type(n, stride, re[at], im[at], re[at ^ 1], im[at ^ 1], (type)direction);                    \
-            }                                                                                                       \
-            result("fft " #type " real", re[at], sizeof re[at]);                                                    \
-            result("fft " #type " imaginary", im[at], sizeof im[at]);                                               \
-        }                                                                                                           \
-        for (int i = 0; i < LENGTH; ++i) {                                                                          \
-            const type error = re[at][i] / LENGTH - was[i];                                                         \
-            if (error > (type)1e-4 || error < (type)-1e-4) {                                                        \
-                printf("fft " #type ": not what it was at %d\n", i);                                                \
-                exit(1);                                                                                            \
-            }                                                                                                       \
-        }                                                                                                           \
+// Stockham's: each pass reads one pair of arrays and writes the other, so that the inner loops are
+// contiguous.
+#define TRANSFORM(type)                                                                                   \
+    static type twiddle_re_##type[LENGTH], twiddle_im_##type[LENGTH];                                     \
+    static void pass_##type(int n, int stride, const type* restrict re, const type* restrict im,          \
+                            type* restrict out_re, type* restrict out_im, type sign) {                    \
+        const int half = n / 2;                                                                           \
+        for (int p = 0; p < half; ++p) {                                                                  \
+            const type w_re = twiddle_re_##type[p * stride], w_im = sign * twiddle_im_##type[p * stride]; \
+            for (int q = 0; q < stride; ++q) {                                                            \
+                const type a_re = re[q + stride * p], a_im = im[q + stride * p];                          \
+                const type b_re = re[q + stride * (p + half)], b_im = im[q + stride * (p + half)];        \
+                const type d_re = a_re - b_re, d_im = a_im - b_im;                                        \
+                out_re[q + stride * 2 * p] = a_re + b_re;                                                 \
+                out_im[q + stride * 2 * p] = a_im + b_im;                                                 \
+                out_re[q + stride * (2 * p + 1)] = d_re * w_re - d_im * w_im;                             \
+                out_im[q + stride * (2 * p + 1)] = d_re * w_im + d_im * w_re;                             \
+            }                                                                                             \
+        }                                                                                                 \
+    }                                                                                                     \
+    static void transform_##type(void) {                                                                  \
+        static type re[2][LENGTH], im[2][LENGTH], was[LENGTH];                                            \
+        for (int i = 0; i < LENGTH; ++i) {                                                                \
+            double s, c;                                                                                  \
+            turn(i, LENGTH, &s, &c);                                                                      \
+            twiddle_re_##type[i] = (type)c;                                                               \
+            twiddle_im_##type[i] = (type)-s;                                                              \
+            was[i] = re[0][i] = (type)draw_real();                                                        \
+            im[0][i] = 0;                                                                                 \
+        }                                                                                                 \
+        int at = 0;                                                                                       \
+        for (int direction = 1; direction >= -1; direction -= 2) {                                        \
+            for (int n = LENGTH, stride = 1; n > 1; n /= 2, stride *= 2, at ^= 1) {                       \
+                pass_##type(n, stride, re[at], im[at], re[at ^ 1], im[at ^ 1], (type)direction);          \
+            }                                                                                             \
+            result("fft " #type " real", re[at], sizeof re[at]);                                          \
+            result("fft " #type " imaginary", im[at], sizeof im[at]);                                     \
+        }                                                                                                 \
+        for (int i = 0; i < LENGTH; ++i) {                                                                \
+            const type error = re[at][i] / LENGTH - was[i];                                               \
+            if (error > (type)1e-4 || error < (type)-1e-4) print("fft " #type ": not what it was\n");     \
+        }                                                                                                 \
     }
 TRANSFORM(double)
 TRANSFORM(float)
 
-#define MATRIX(type, value)                                                                                         \
-    static void matrix_##type(void) {                                                                               \
-        static type a[SIDE][SIDE], b[SIDE][SIDE], c[SIDE][SIDE];                                                    \
-        for (int i = 0; i < SIDE; ++i) {                                                                            \
-            for (int j = 0; j < SIDE; ++j) {                                                                        \
-                a[i][j] = (type)(value);                                                                            \
-                b[i][j] = (type)(value);                                                                            \
-            }                                                                                                       \
-        }                                                                                                           \
-        for (int i = 0; i < SIDE; ++i) {                                                                            \
-            for (int k = 0; k < SIDE; ++k) {                                                                        \
-                for (int j = 0; j < SIDE; ++j) c[i][j] = (type)(c[i][j] + a[i][k] * b[k][j]);                       \
-            }                                                                                                       \
-        }                                                                                                           \
-        result("matrix " #type, c, sizeof c);                                                                       \
+#define MATRIX(type, value)                                                                   \
+    static void matrix_##type(void) {                                                         \
+        static type a[SIDE][SIDE], b[SIDE][SIDE], c[SIDE][SIDE];                              \
+        for (int i = 0; i < SIDE; ++i) {                                                      \
+            for (int j = 0; j < SIDE; ++j) {                                                  \
+                a[i][j] = (type)(value);                                                      \
+                b[i][j] = (type)(value);                                                      \
+            }                                                                                 \
+        }                                                                                     \
+        for (int i = 0; i < SIDE; ++i) {                                                      \
+            for (int k = 0; k < SIDE; ++k) {                                                  \
+                for (int j = 0; j < SIDE; ++j) c[i][j] = (type)(c[i][j] + a[i][k] * b[k][j]); \
+            }                                                                                 \
+        }                                                                                     \
+        result("matrix " #type, c, sizeof c);                                                 \
     }
 MATRIX(double, draw_real())
 MATRIX(float, draw_real())
@@ -115,35 +134,36 @@ MATRIX(uint16_t, draw())
 MATRIX(uint32_t, draw())
 MATRIX(uint64_t, draw())
 
-#define REDUCTIONS(type)                                                                                            \
-    static void reductions_##type(void) {                                                                           \
-        static type a[ODD], b[ODD];                                                                                 \
-        for (int i = 0; i < ODD; ++i) {                                                                             \
-            a[i] = (type)draw();                                                                                    \
-            b[i] = (type)draw();                                                                                    \
-        }                                                                                                           \
-        for (int from = 0; from < 9; ++from) {                                                                      \
-            type out[8] = {0};                                                                                      \
-            type least = a[from], most = a[from];                                                                   \
-            for (int i = from; i < ODD - from; ++i) {                                                               \
-                out[0] = (type)(out[0] + a[i]);                                                                     \
-                out[1] ^= a[i];                                                                                     \
-                out[2] |= (type)(a[i] & b[i]);                                                                      \
-                out[3] = (type)(out[3] + (type)(a[i] * b[i]));                                                      \
-                if (a[i] > b[i]) out[4] = (type)(out[4] + 1);                                                       \
-                least = a[i] < least ? a[i] : least;                                                                \
-                most = a[i] > most ? a[i] : most;                                                                   \
-            }                                                                                                       \
-            for (int i = from; i < ODD; ++i) {                                                                      \
-                if (b[i] != 0) a[i] = (type)(a[i] / b[i] + a[i] % b[i]);                                            \
-            }                                                                                                       \
-            for (int i = 0; i < ODD / 3; ++i) b[i] = (type)(b[3 * i] + (b[3 * i + 1] << 1) - (b[3 * i + 2] >> 1));  \
-            out[5] = least;                                                                                         \
-            out[6] = most;                                                                                          \
-            result("reductions " #type, out, sizeof out);                                                           \
-            result("elements " #type, a, sizeof a);                                                                 \
-            result("strided " #type, b, sizeof b);                                                                  \
-        }                                                                                                           \
+#define REDUCTIONS(type)                                                             \
+    static void reductions_##type(void) {                                            \
+        static type a[ODD], b[ODD];                                                  \
+        for (int i = 0; i < ODD; ++i) {                                              \
+            a[i] = (type)draw();                                                     \
+            b[i] = (type)draw();                                                     \
+        }                                                                            \
+        for (int from = 0; from < 9; ++from) {                                       \
+            type out[8] = {0};                                                       \
+            type least = a[from], most = a[from];                                    \
+            for (int i = from; i < ODD - from; ++i) {                                \
+                out[0] = (type)(out[0] + a[i]);                                      \
+                out[1] ^= a[i];                                                      \
+                out[2] |= (type)(a[i] & b[i]);                                       \
+                out[3] = (type)(out[3] + (type)(a[i] * b[i]));                       \
+                if (a[i] > b[i]) out[4] = (type)(out[4] + 1);                        \
+                least = a[i] < least ? a[i] : least;                                 \
+                most = a[i] > most ? a[i] : most;                                    \
+            }                                                                        \
+            for (int i = from; i < ODD; ++i) {                                       \
+                if (b[i] != 0) a[i] = (type)(a[i] / b[i] + a[i] % b[i]);             \
+            }                                                                        \
+            for (int i = 0; i < ODD / 3; ++i)                                        \
+                b[i] = (type)(b[3 * i] + (b[3 * i + 1] << 1) - (b[3 * i + 2] >> 1)); \
+            out[5] = least;                                                          \
+            out[6] = most;                                                           \
+            result("reductions " #type, out, sizeof out);                            \
+            result("elements " #type, a, sizeof a);                                  \
+            result("strided " #type, b, sizeof b);                                   \
+        }                                                                            \
     }
 REDUCTIONS(int8_t)
 REDUCTIONS(uint8_t)
@@ -203,7 +223,8 @@ static void strings(void) {
             high += low;
         }
         counts[from] ^= low << 8 ^ high << 16;
-        counts[from] += (uint32_t)(strlen(at) + (size_t)(strchr(at, '~') - at) + (size_t)memcmp(at, upper, 1));
+        while (at[0] != '~') ++at;
+        counts[from] += (uint32_t)(at - text);
         result("upper case", upper, sizeof upper);
         result("digits", digits, sizeof digits);
         result("backwards", backwards, sizeof backwards);
@@ -232,6 +253,6 @@ int main(void) {
         conversions();
         strings();
     }
-    puts("numbers: done");
+    print("numbers: done\n");
     return 0;
 }
