@@ -718,7 +718,7 @@ WRITABLE = {
 # Identity, and counters that run.
 UNSHARED_CSRS = {0xF11, 0xF12, 0xF13, 0xB00, 0xB02, 0xC00, 0xC01, 0xC02}
 # In Spike only: the debug specification's, and the numbers of PMP entries beyond the 16, which read as 0 there.
-ABSENT_HERE = {*range(0x7A0, 0x7B4), 0x5A8, *range(0x3A4, 0x3B0), *range(0x3C0, 0x3F0)}
+ABSENT_HERE = {*range(0x7A0, 0x7B4), 0x5A8, 0x6A8, *range(0x3A4, 0x3B0), *range(0x3C0, 0x3F0)}
 # Of a hart with all scalar extensions: counters in Spike count nothing and select nothing, its triggers can do more,
 # and it has custom state and the privilege modes' enables of other extensions.
 TDATA1 = 0x7A1
