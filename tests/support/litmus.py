@@ -1,9 +1,9 @@
 """Litmus tests: small programs on several harts at once, over and over, whose outcomes the memory model has to allow.
 
 Each hart walks through an array of instances, every one with locations of its own, and leaves what it loaded beside
-them. Barriers separate the rounds, and a drawn delay shifts the harts against each other. Before each instance a hart
-waits for the others to come to it, but not for long, since they may have no processor at the time. Behind a round hart
-0 counts the outcomes. Programs are written as memory_model.py has it.
+them. Before each instance a hart waits for the others to come to it, but not for long, since they may have no processor
+at the time; then a drawn delay shifts them against each other. Barriers separate the rounds, and behind each hart 0
+counts the outcomes. Programs are written as memory_model.py has it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ POWER_OFF = 0x10_0000
 CELLS = RAM_BASE + 0x1_0000  # the barrier's count; a line behind it, bits that no value should have had
 FOREIGN = CELLS + 256
 PROGRESS, PROGRESS_OF_HART = 512, 128  # from CELLS on: where each hart is
-PATIENCE = 24  # looks at another hart's progress
+PATIENCE = 400  # looks at another hart's progress
 COUNTS = RAM_BASE + 0x10_0000
 INSTANCES = RAM_BASE + 0x40_0000
 INSTANCE, LOCATION, RESULTS, RESULTS_OF_HART = 2048, 256, 1024, 128
@@ -201,12 +201,12 @@ class LitmusProgram:
                 asm.li(constants[operation.value], operation.value)
         constants[0] = ZERO
         asm.label(f"round{hart}")
-        self._barrier(hart, "begin")
-        self._delay(hart)
+        self._barrier()
         asm.li(POINTER, INSTANCES)
         asm.li(END, INSTANCES + ROUND * INSTANCE)
         asm.label(f"instance{hart}")
         self._meet(hart)
+        self._delay(hart)
         for i, address in enumerate(ADDRESSES):
             if LOCATIONS[i] in self.model.locations:
                 asm.op("addi", address, POINTER, imm=LOCATION * i)
@@ -218,7 +218,7 @@ class LitmusProgram:
         asm.op("addi", POINTER, POINTER, imm=INSTANCE // 2)
         asm.op("addi", POINTER, POINTER, imm=INSTANCE // 2)
         asm.jump(f"instance{hart}", "bne", rs1=POINTER, rs2=END)
-        self._barrier(hart, "end")
+        self._barrier()
         if hart == 0:
             self._count()
         asm.op("addi", ROUNDS, ROUNDS, imm=-1)
@@ -234,7 +234,7 @@ class LitmusProgram:
         assert operation.number is not None
         return RESULTS + RESULTS_OF_HART * operation.hart + 8 * operation.number
 
-    def _barrier(self, hart: int, name: str) -> None:
+    def _barrier(self) -> None:
         """Until all harts are here, this many times."""
         asm = self.asm
         asm.op("addi", TARGET, TARGET, imm=len(self.model.harts))
@@ -262,13 +262,13 @@ class LitmusProgram:
                 asm.op("blt", 0, SCRATCH, COUNT, imm=-12)
 
     def _delay(self, hart: int) -> None:
-        """The same random number in every hart, of which each takes other bits."""
+        """As long as a random number says, which is the same in every hart; each takes other bits of it."""
         asm = self.asm
         for name, shift in (("slli", 13), ("srli", 7), ("slli", 17)):
             asm.op(name, SCRATCH, RANDOM, imm=shift)
             asm.op("xor", RANDOM, RANDOM, SCRATCH)
         asm.op("srli", SCRATCH, RANDOM, imm=9 * hart)
-        asm.op("andi", SCRATCH, SCRATCH, imm=127)
+        asm.op("andi", SCRATCH, SCRATCH, imm=15)
         asm.op("beq", 0, SCRATCH, 0, imm=12)
         asm.op("addi", SCRATCH, SCRATCH, imm=-1)
         asm.op("bne", 0, SCRATCH, 0, imm=-4)
