@@ -11,7 +11,7 @@ namespace wirt::machine {
 using firmware::HartState;
 
 void Machine::Parts::visit_machine(StateVisitor& v) {
-    v.section("machine", 3);
+    v.section("machine", 4);
     // Only ever compared.
     u64 memory = config.memory;
     auto harts = static_cast<u32>(slots.size());
@@ -27,6 +27,9 @@ void Machine::Parts::visit_machine(StateVisitor& v) {
         v.field("hart_state" + std::to_string(i), slots[i]->state);
         v.field("hart_waiting" + std::to_string(i), slots[i]->waiting);
         v.field("slice_cycles" + std::to_string(i), slice.start_cycles[i]);
+    }
+    for (unsigned i = 0; i < slots.size(); ++i) {
+        slots[i]->steal_time.visit_state(v, "steal" + std::to_string(i));
     }
     v.field("slice_start", slice.start_ns);
     v.field("slice_ran", slice.ran_ns);
