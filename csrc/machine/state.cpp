@@ -59,6 +59,9 @@ void Machine::Parts::visit_state(StateVisitor& v) {
 }
 
 void Machine::Parts::load_state(std::span<const u8> saved) {
+    // What devices put off while they are loaded waits for resume(), as what was loaded as put off does.
+    board->pause();
+    drain_executors();
     state::LoadVisitor visitor(saved, config.deterministic);
     try {
         visit_machine(visitor);
@@ -104,8 +107,6 @@ std::vector<u8> Machine::save_state() {
     std::lock_guard lock(parts_->control);
     if (parts_->state == MachineState::stopped || parts_->state == MachineState::closed)
         throw StateError("the machine has ended: there is no state to go on from");
-    if (!parts_->board->host_devices.empty())
-        throw StateError("the machine has a device written in Python, whose state nobody knows");
     // From here on it has to go the way of its copies.
     if (parts_->config.deterministic) parts_->forget_caches();
     if (parts_->recording) parts_->recording->note_forgotten_caches();

@@ -53,6 +53,37 @@ def test_who_waits_for_a_page_waits_neither_for_the_push_nor_for_the_bandwidth(b
     assert moved.migration.missing_pages == 0
 
 
+def test_the_pages_that_hold_something_are_found_wherever_memory_comes_from(build):
+    """Untouched, mapped from a file that clones share, or changed since."""
+
+    def by_reading(machine):
+        content = bytes(machine.memory)
+        return [page for page in range(len(content) // 4096) if content[page * 4096 : page * 4096 + 4096].strip(b"\0")]
+
+    def numbers(machine):
+        pages = _core.used_pages(machine._core)
+        return [page for page in range(len(machine.memory) // 4096) if page in pages]
+
+    vm = build("echo", memory="32M")
+    vm.memory[0x8100_0000:0x8100_1000] = bytes(4096)  # touched, and empty all the same
+    vm.memory[0x8180_0FFF:0x8180_1000] = b"x"
+    assert 0x1800 in numbers(vm)
+    assert numbers(vm) == by_reading(vm)
+    vm.start()
+    vm.console.expect("echo ready", timeout=600)
+    vm.pause()
+    (clone,) = vm.fork()
+    with clone:
+        clone.memory[0x8170_0000:0x8170_0001] = b"y"
+        assert numbers(clone) == sorted({*numbers(vm), 0x1700}) == by_reading(clone)
+        vm.memory[0x8180_0FFF:0x8180_1000] = bytes(1)
+        assert numbers(vm) == by_reading(vm)
+        assert 0x1800 in numbers(clone)
+        (second,) = clone.fork()
+        with second:
+            assert numbers(second) == numbers(clone)
+
+
 def test_nothing_is_pushed_while_an_answer_is_being_made(build, receive, monkeypatch):
     order = []
     asked, waits = threading.Event(), threading.Event()
