@@ -244,8 +244,9 @@ class Hart {
     // decode.cpp
     Block* block_at(u64 pc);  // null: fault_ says why
     Block* lookup(u64 pc);    // the same, where the cached jumps do not know it
-    Block* build(u64 pc, u64 physical, unsigned max_instructions);
+    Block* build(u64 pc, u64 physical, unsigned max_instructions, bool keep = true);
     Block* build_scratch(u64 pc, unsigned max_instructions);
+    Block* build_split(u64 pc, u64 physical);
     static Block* block_of(const Insn* insn);
     struct Position {
         u64 pc, cycles;
@@ -254,7 +255,11 @@ class Hart {
     void locate();              // makes it that of pc_ and cycles_
     // How many instructions cycles_ counts that have not been executed.
     u64 ahead() const { return cycles_ - position().cycles; }
-    std::optional<u64> fetch_page(u64 pc);  // index in guest RAM
+    struct FetchPage {
+        u64 index;   // in guest RAM
+        bool whole;  // what is true of one address of it is true of all; else PMP splits it
+    };
+    std::optional<FetchPage> fetch_page(u64 pc);
     void drop_stale_code();
     void flush_jump_caches();
 
