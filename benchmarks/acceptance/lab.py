@@ -43,6 +43,6 @@ def make(image: Path, package: str = "qemu-system-riscv") -> None:
         for file in packages.download(sorted(names), Path(scratch), silent):
             subprocess.run(["dpkg-deb", "-x", file, tree], check=True)
         made = image.with_name(image.name + ".part")
-        subprocess.run(["mkfs.ext4", "-q", "-L", "lab", "-d", tree, made, "512M"], check=True)
+        subprocess.run(["mkfs.ext4", "-q", "-L", "lab", "-d", tree, made, "512M"], check=True, capture_output=True)
         made.rename(image)
     report("QEMU for riscv64 in a file system", f"{len(names)} packages, {elapsed[0]:.0f} s")

@@ -91,7 +91,7 @@ def inner_image(kernel: Path, scratch: Path) -> wirt.Disk:
     (tree / "Image").write_bytes(image(kernel))
     (tree / "initrd").write_bytes(pulled().initrd.read_bytes() + gzip.compress(archive.finish(), mtime=0))
     made = scratch / "inner.img"
-    subprocess.run(["mkfs.ext4", "-q", "-d", tree, made, "96M"], check=True)
+    subprocess.run(["mkfs.ext4", "-q", "-d", tree, made, "96M"], check=True, capture_output=True)
     return wirt.Disk(made, "virtio-mmio", read_only=True, serial="inner")
 
 
@@ -134,7 +134,7 @@ def begin_inner(vm: wirt.Machine, shell: Shell, options: argparse.Namespace, dev
     command = [
         f"qemu-system-riscv64 -M virt{controller} -accel kvm -cpu host -smp {options.cpus} -m 256M",
         "-nodefaults -display none -chardev serial,id=console,path=/dev/hvc0 -serial chardev:console",
-        "-kernel /inner/Image -initrd /inner/initrd -append 'earlycon=sbi console=ttyS0'",
+        "-kernel /inner/Image -initrd /inner/initrd -append 'earlycon=sbi console=ttyS0 cma=16M'",
         *devices,
     ]
     # A line of a terminal holds 4095 characters.
@@ -218,8 +218,10 @@ def finish(vm: wirt.Machine, expected: Expected, disks: int = 1) -> bool:
     while expected.round < last:
         expected.advance()
     inner, outer = Shell(vm.hvc), Shell(vm.console)
+    # QEMU's machine has a window for PCI above 4 GiB, which this kernel's driver finds too large for itself.
+    inner_warnings = KERNEL_WARNINGS.replace("grep -v", "grep -v -e 'size exceeds max for 32 bits' -e")
     warnings = {
-        "inner": inner.check(KERNEL_WARNINGS),
+        "inner": inner.check(inner_warnings),
         "outer": outer.check(KERNEL_WARNINGS),
         "QEMU": outer.check("cat /log"),
     }
@@ -390,7 +392,7 @@ def passed_through(options: argparse.Namespace, scratch: Path) -> bool:
         Shell(peer.console).check("ip addr add 10.0.0.2/24 dev eth0; ip link set eth0 up")
         Shell(peer.console).check(f"(nc -ll -p {_PORT} -e cat >/dev/null 2>&1 &)")
         report("types of IOMMU groups", shell.check("cat /sys/kernel/iommu_groups/*/type | sort | uniq -c").strip())
-        functions = [give_away(shell, identity) for identity in ("8086:10d3", "class 010601", "1af4:1042")]
+        functions = [give_away(shell, alias) for alias in ("v00008086d000010D3", "bc01sc06i01", "v00001AF4d00001042")]
         inner = begin_inner(vm, shell, options, [f"-device vfio-pci,host={function}" for function in functions])
         intact = True
         for device, disk_ in disks.items():
@@ -426,22 +428,17 @@ def passed_through(options: argparse.Namespace, scratch: Path) -> bool:
         return finish(vm, expected, len(disks)) and intact
 
 
-def give_away(shell: Shell, identity: str) -> str:
-    """Takes a PCI function from its driver and gives it to vfio-pci; where it is."""
-    if identity.startswith("class "):
-        found = f"$(grep -l 0x{identity[6:]} /sys/bus/pci/devices/*/class)"
-    else:
-        vendor, device = identity.split(":")
-        found = (
-            f"$(grep -l 0x{device} $(dirname $(grep -l 0x{vendor} /sys/bus/pci/devices/*/vendor) | sed 's,$,/device,'))"
-        )
-    function = shell.check(f"for f in {found}; do basename $(dirname $f); done").split()[-1]
+def give_away(shell: Shell, alias: str) -> str:
+    """Takes a PCI function from its driver, by a part of its module alias, and gives it to vfio-pci; where it is."""
+    function = shell.check(
+        f"for f in /sys/bus/pci/devices/*; do grep -q {alias} $f/modalias && basename $f || true; done"
+    )
     shell.check(
         f"cd /sys/bus/pci/devices/{function}; echo vfio-pci >driver_override; echo {function} >driver/unbind\n"
         f"echo {function} >/sys/bus/pci/drivers_probe; cd /"
     )
     driver = shell.check(f"basename $(readlink /sys/bus/pci/devices/{function}/driver)")
-    report(f"{identity} is {function}", f"driver {driver}")
+    report(f"driver of {function}, {alias}", driver)
     return function
 
 
