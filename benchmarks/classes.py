@@ -7,6 +7,9 @@ use of extensions beyond rv64gc. Both machines boot the same kernel with the sam
 first alternates. Figures are seconds of host CPU time of the whole process between two lines of the guest's console,
 since a host that others use stretches time on the clock; ``--clock`` gives the guest's own seconds instead. A ratio is
 of medians: below 1 Wirt is faster.
+
+``--pair`` runs two processes of the same work instead, on one hart and on two of Wirt's, and says how many times the
+work of one hart two of them do, by the guest's clock: the host needs two idle cores.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ FLAGS = ["-target", "riscv64-linux-musl", "-mcpu=baseline_rv64", "-O2", "-ffp-co
 CMDLINE = "earlycon=sbi console=ttyS0 loglevel=4 panic=-1"
 # Class: what it is, and the greatest ratio asked for.
 BARS: dict[str, tuple[str, float | None]] = {
-    "boot": ("power-on to process 1", None),
+    "boot": ("power-on to process 1", 0.8),  # asked for: a small kernel in 0.30 s, where QEMU takes 0.35 to 0.40 s
     "mixed": ("CoreMark's class", 2.5),
     "records": ("Dhrystone's class", 1.8),
     "bytecode": ("switch in a loop", 1.1),
@@ -99,10 +102,10 @@ def measure(command: Sequence[str]) -> Run:
         for line in process.stdout:
             printed.append(line)
             words = line.split()
-            if "WIRT-BEGIN" in words:
+            if "WIRT-BOOT" in words:
+                run.cpu["boot"], run.clock["boot"] = cpu_seconds(process.pid), time.perf_counter() - begin
+            elif "WIRT-BEGIN" in words:
                 since = cpu_seconds(process.pid)
-                if not run.cpu:
-                    run.cpu["boot"], run.clock["boot"] = since, time.perf_counter() - begin
             elif "WIRT-CLASS" in words:
                 used = cpu_seconds(process.pid) - since
                 found = json.loads(line[line.index("{") :])
@@ -154,6 +157,19 @@ def show(rows: list[dict[str, object]]) -> None:
         print(f"{row['class']:10} {row['what']:24} {sides} {row['ratio']:6.2f} {verdict}")
 
 
+def show_pair(machine: Sequence[str], turns: int) -> None:
+    """The work of two harts over that of one, in turns."""
+    seconds: dict[str, list[float]] = {"1": [], "2": []}
+    for _ in range(turns):
+        for harts, samples in seconds.items():
+            samples.append(measure([*machine, harts]).clock["pair"])
+    one, two = (statistics.median(samples) for samples in seconds.values())
+    print(f"turns {turns}, load {os.getloadavg()[0]:.1f}, guest clock")
+    for harts, samples in seconds.items():
+        print(f"{harts} hart(s): {statistics.median(samples):.3f} s ({min(samples):.3f}..{max(samples):.3f})")
+    print(f"two harts do {one / two:.2f} times the work of one (bar 1.9)")
+
+
 def main() -> None:
     """Measures and prints."""
     if sys.argv[1:2] == ["--machine"]:
@@ -164,6 +180,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="classes, with commas between")
     parser.add_argument("--clock", action="store_true", help="seconds of the guest's clock, not of host CPU time")
     parser.add_argument("--qemu", type=Path, help="take QEMU's side from a file that --save wrote")
+    parser.add_argument("--pair", action="store_true", help="two processes on one hart and on two")
     parser.add_argument("--save", type=Path, help="write the runs as JSON")
     options = parser.parse_args()
     names = options.only or ",".join(name for name in BARS if name != "boot")
@@ -171,8 +188,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         initrd = Path(directory) / "initrd"
         initrd.write_bytes(initramfs(build(Path(directory))))
-        cmdline = f"{CMDLINE} classes={names}"
-        mine = [sys.executable, __file__, "--machine", str(guest.kernel), str(initrd), cmdline, "1"]
+        cmdline = f"{CMDLINE} classes={'pair' if options.pair else names}"
+        machine = [sys.executable, __file__, "--machine", str(guest.kernel), str(initrd), cmdline]
+        if options.pair:
+            show_pair(machine, options.turns)
+            return
+        mine = [*machine, "1"]
         peer = [*qemu_command(guest.kernel, cmdline, memory=512), "-initrd", str(initrd)]
         ours: list[Run] = []
         theirs: list[Run] = []

@@ -27,6 +27,10 @@ PROGRAMS = {
     ],
     "tests/base/test_host_pages.cpp": ["csrc/base/host_pages.cpp"],
     "tests/riscv/test_hart_state.cpp": ["csrc/riscv/*.cpp", "csrc/riscv/vector/*.cpp", "csrc/memory/*.cpp"],
+    "tests/firmware/test_steal_time.cpp": [
+        *("csrc/riscv/*.cpp", "csrc/riscv/vector/*.cpp", "csrc/memory/*.cpp"),
+        *("csrc/firmware/steal_time.cpp", "csrc/base/run_delay.cpp"),
+    ],
     "tests/base/test_entropy.cpp": ["csrc/base/entropy.cpp"],
     "tests/base/test_executor.cpp": ["csrc/base/executor.cpp"],
     "tests/riscv/test_softfloat.cpp": ["csrc/riscv/softfloat.cpp"],

@@ -141,6 +141,7 @@ class Host:
     def run(self) -> None:
         """Until the supervisor closes the pipe."""
         # A side that does nothing counts as gone sooner than for users.
+        source._RUNNING_STALL_S = 3.0
         source._STALL_S, destination._STALL_S, source._PATIENCE_S = 3.0, 6.0, 10.0
         for line in sys.stdin:
             command: dict[str, Any] = json.loads(line)

@@ -188,7 +188,7 @@ uint64_t class_mixed(void) {
         text[length++] = ',';
     }
     uint16_t crc = 0xffff;
-    for (int round = 0; round < 3000; round++) {
+    for (int round = 0; round < 12000; round++) {
         crc = list_work(crc, round & 7);
         crc = matrix_work(crc, round & 15);
         crc = text_work(crc, 7 + (unsigned)(round & 3));
@@ -379,7 +379,7 @@ __attribute__((noinline)) static uint64_t fibonacci(uint64_t n) {
 }
 
 uint64_t class_fibonacci(void) {
-    return fibonacci(32);
+    return fibonacci(35);
 }
 
 /* ---- sha256 (FIPS 180-4): shifts, rotations, additions ---- */
@@ -424,7 +424,7 @@ uint64_t class_sha256(void) {
     uint32_t k[64], block[16];
     uint32_t h[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
     constants(k);
-    for (uint32_t n = 0; n < 40000; n++) {
+    for (uint32_t n = 0; n < 160000; n++) {
         for (uint32_t i = 0; i < 16; i++) block[i] = n * 16 + i;
         compress(h, k, block);
     }

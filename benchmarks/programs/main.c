@@ -3,6 +3,7 @@
  * hands to process 1 as an environment variable); each class is announced before it begins, so that the host can take its own
  * times, and answered by one line of JSON.
  */
+#include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,12 +39,31 @@ static bool listed(const char* list, const char* name) {
     return false;
 }
 
+/* The kernel goes on with its own affairs while process 1 runs: a class begins when they have ended. */
+static void settle(void) {
+    const struct sched_param idle = {0}, normal = {0};
+    sched_setscheduler(0, SCHED_IDLE, &idle);
+    for (unsigned turn = 0; turn < 100; turn++) {
+        struct timespec begin, end;
+        uint64_t until = now() + 50000000;
+        clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &begin);
+        while (now() < until) {
+        }
+        clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &end);
+        int64_t used = (end.tv_sec - begin.tv_sec) * 1000000000 + (end.tv_nsec - begin.tv_nsec);
+        if (used > 48000000) break;
+    }
+    sched_setscheduler(0, SCHED_OTHER, &normal);
+}
+
 int main(int argc, char** argv) {
     if (argc > 1 && strcmp(argv[1], "true") == 0) return 0;
     const char* wanted = getenv("classes");
     setvbuf(stdout, NULL, _IOLBF, 0);
+    printf("WIRT-BOOT\n");
     for (unsigned i = 0; i < sizeof classes / sizeof classes[0]; i++) {
         if (wanted != NULL && !listed(wanted, classes[i].name)) continue;
+        settle();
         printf("WIRT-BEGIN %s\n", classes[i].name);
         /* The host takes its time when it sees the line, and may be late. */
         usleep(300000);

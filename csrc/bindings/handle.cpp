@@ -1,4 +1,5 @@
 #include "bindings/handle.h"
+#include "bindings/gil.h"
 
 #include "base/error.h"
 #include "bindings/machine_disk.h"
@@ -25,7 +26,7 @@ Handle::Handle(machine::MachineConfig config) : disks_(own_disks(config)), machi
 void Handle::close() {
     {
         // A hart may be inside a Python device and need the GIL to leave it.
-        py::gil_scoped_release release;
+        ReleaseGil release;
         // A hart that waits for a page would never come to rest.
         if (arrivals) arrivals->give_up();
         machine.close();
@@ -44,7 +45,7 @@ std::string Handle::plug(machine::DiskConfig config, std::optional<unsigned> slo
     config.backend = disk;
     std::string name;
     {
-        py::gil_scoped_release release;
+        ReleaseGil release;
         name = machine.plug(config, slot, wanted);
     }
     plugged_disks_[name] = disk;
@@ -54,7 +55,7 @@ std::string Handle::plug(machine::DiskConfig config, std::optional<unsigned> slo
 template <>
 std::string Handle::plug(machine::NetConfig config, std::optional<unsigned> slot, const std::string& wanted) {
     require_outside_device();
-    py::gil_scoped_release release;
+    ReleaseGil release;
     return machine.plug(config, slot, wanted);
 }
 
@@ -77,7 +78,7 @@ bool Handle::unplug(const std::string& name, double timeout_s) {
     require_outside_device();
     bool let_go;
     {
-        py::gil_scoped_release release;
+        ReleaseGil release;
         let_go = machine.unplug(name, timeout_s);
     }
     plugged_disks_.erase(name);
@@ -87,9 +88,8 @@ bool Handle::unplug(const std::string& name, double timeout_s) {
 void Handle::require_outside_device() const {
     if (PythonDevice::serving() != this) return;
     throw StateError(
-        "a device's read() or write() cannot wait for the hart that called it: raise an exception to pause "
-        "the "
-        "machine, or do this from another thread");
+        "a device cannot wait for the machine that called it: raise an exception to pause the machine, or do "
+        "this from another thread");
 }
 
 void Handle::settle_exported_memory() {

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "bindings/gil.h"
 #include "machine/machine.h"
 #include "memory/page_arrivals.h"
 
@@ -78,7 +79,7 @@ bool wait_interruptibly(double timeout_s, Wait wait) {
         }
         bool done;
         {
-            py::gil_scoped_release release;
+            ReleaseGil release;
             done = wait(left);
         }
         if (done) return true;

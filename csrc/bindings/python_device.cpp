@@ -1,12 +1,18 @@
 #include "bindings/python_device.h"
 
+#include <string_view>
 #include <utility>
+
+#include "base/bits.h"
+#include "base/error.h"
 
 namespace wirt::bindings {
 
 namespace {
 
 thread_local const Handle* served = nullptr;
+
+constexpr std::size_t most_state = 64 * MiB;
 
 struct Serving {
     explicit Serving(const Handle& handle) : before(std::exchange(served, &handle)) {}
@@ -18,8 +24,8 @@ struct Serving {
 
 }  // namespace
 
-PythonDevice::PythonDevice(std::string name, py::object object, const Handle& owner)
-    : name_(std::move(name)), object_(std::move(object)), owner_(owner) {}
+PythonDevice::PythonDevice(std::string name, py::object object, bool saves, const Handle& owner)
+    : name_(std::move(name)), object_(std::move(object)), saves_(saves), owner_(owner) {}
 
 const Handle* PythonDevice::serving() {
     return served;
@@ -60,6 +66,39 @@ void PythonDevice::reset() {
 
 void PythonDevice::visit_state(StateVisitor& v) {
     v.section("python/" + name_, 1);
+    if (!saves_) return;
+    std::vector<u8> state;
+    if (!v.loading()) state = save();
+    v.blob("state", state, most_state);
+    if (v.loading()) load(state);
+}
+
+std::vector<u8> PythonDevice::save() const {
+    py::gil_scoped_acquire acquire;
+    if (object_.is_none()) return {};
+    const Serving serving(owner_);
+    const py::object result = object_.attr("save")();
+    if (!py::isinstance<py::bytes>(result)) {
+        throw py::type_error("device " + name_ + ": save() has to return bytes, not " +
+                             std::string(py::str(py::type::of(result).attr("__name__"))));
+    }
+    const std::string_view bytes = result.cast<py::bytes>();
+    if (bytes.size() > most_state)
+        throw py::value_error("device " + name_ + ": save() returns more than 64 MiB");
+    return {bytes.begin(), bytes.end()};
+}
+
+void PythonDevice::load(const std::vector<u8>& state) {
+    py::gil_scoped_acquire acquire;
+    if (object_.is_none()) return;
+    const Serving serving(owner_);
+    try {
+        object_.attr("load")(py::bytes(reinterpret_cast<const char*>(state.data()), state.size()));
+    } catch (const py::error_already_set& error) {
+        // Whoever loads a state hears of all that is wrong with it in one way. Not Ctrl-C, though.
+        if (!error.matches(PyExc_Exception)) throw;
+        throw StateError("device " + name_ + ": load() refuses the state: " + error.what());
+    }
 }
 
 }  // namespace wirt::bindings

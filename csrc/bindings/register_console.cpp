@@ -3,6 +3,7 @@
 
 #include <pybind11/stl.h>
 
+#include "bindings/gil.h"
 #include "bindings/register.h"
 
 namespace wirt::bindings {
@@ -20,7 +21,7 @@ std::pair<py::bytes, u64> read(const Console& console, u64 position, double time
 
 void send(const Console& console, const py::bytes& data) {
     const std::string_view view = data;
-    py::gil_scoped_release release;
+    ReleaseGil release;
     console.port->send({reinterpret_cast<const u8*>(view.data()), view.size()});
 }
 

@@ -1,4 +1,5 @@
 // Devices written in Python, and the interrupt lines they drive.
+#include "bindings/gil.h"
 #include "bindings/register.h"
 
 #include "base/interrupt.h"
@@ -23,21 +24,24 @@ void register_devices(py::module_& module) {
         .def(
             "set",
             [](const Line& line, bool level) {
-                py::gil_scoped_release release;
+                ReleaseGil release;
                 line.line.set(level);
             },
             py::arg("level"), "Raises (true) or lowers the line; it stays so.");
 
     module.def(
         "map_device",
-        [](const HandlePtr& handle, u64 base, u64 size, const std::string& name, py::object device) {
-            auto owned = std::make_unique<PythonDevice>(name, std::move(device), *handle);
+        [](const HandlePtr& handle, u64 base, u64 size, const std::string& name, py::object device,
+           bool saves) {
+            auto owned = std::make_unique<PythonDevice>(name, std::move(device), saves, *handle);
             PythonDevice* const raw = owned.get();
             handle->machine.map_device(base, size, std::move(owned));
             handle->python_devices.push_back(raw);
         },
         py::arg("machine"), py::arg("base"), py::arg("size"), py::arg("name"), py::arg("device"),
-        "Maps an object with read(offset, size) and write(offset, size, value) at a physical address.");
+        py::arg("saves"),
+        "Maps an object with read(offset, size) and write(offset, size, value), and if it saves with save() "
+        "and load(state), at a physical address.");
     module.def(
         "interrupt_line",
         [](const HandlePtr& handle, unsigned source) {

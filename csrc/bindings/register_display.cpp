@@ -3,6 +3,7 @@
 
 #include <pybind11/stl.h>
 
+#include "bindings/gil.h"
 #include "bindings/handle.h"
 #include "bindings/register.h"
 #include "devices/input_port.h"
@@ -41,7 +42,7 @@ py::buffer_info export_pixels(Picture& picture) {
 bool send(const Input& input, const std::vector<std::tuple<u16, u16, i32>>& report) {
     std::vector<InputEvent> events;
     for (const auto& [type, code, value] : report) events.push_back({type, code, static_cast<u32>(value)});
-    py::gil_scoped_release release;
+    ReleaseGil release;
     return input.port->send(events);
 }
 
@@ -54,7 +55,7 @@ void register_display(py::module_& module) {
         .def_readonly("width", &Picture::width, "Pixels.")
         .def_readonly("height", &Picture::height, "Pixels.");
     py::class_<Display>(module, "Display", "The guest's display.")
-        .def("capture", &capture, py::call_guard<py::gil_scoped_release>(), "What is on the screen now.");
+        .def("capture", &capture, WithoutGil(), "What is on the screen now.");
     py::class_<Input>(module, "Input", "The guest's keyboard or tablet.")
         .def("send", &send, py::arg("report"),
              "One report of evdev events (type, code, value); SYN_REPORT is added. False when the guest has "

@@ -4,6 +4,7 @@
 #include <mutex>
 
 #include "base/error.h"
+#include "bindings/gil.h"
 #include "bindings/handle.h"
 #include "bindings/register.h"
 #include "devices/hardware/iommu/iommu.h"
@@ -48,7 +49,7 @@ class Dma {
         std::string data(std::min(length, ram.size()), '\0');
         bool ok;
         {
-            py::gil_scoped_release release;
+            ReleaseGil release;
             ok = length <= ram.size() && view().read(address, data.data(), length);
         }
         if (!ok) refuse("read", address, length);
@@ -62,14 +63,14 @@ class Dma {
         const u64 length = static_cast<u64>(info.size) * static_cast<u64>(info.itemsize);
         bool ok;
         {
-            py::gil_scoped_release release;
+            ReleaseGil release;
             ok = view().write(address, info.ptr, length);
         }
         if (!ok) refuse("written", address, length);
     }
 
     void send_message(u64 address, u32 data) {
-        py::gil_scoped_release release;
+        ReleaseGil release;
         Iommu* iommu = handle_->machine.iommu();
         if (iommu == nullptr || !iommu->send_message(device_id_, address, data)) {
             throw DmaError("the message to " + hex(address) + " of device " + hex(device_id_) +
@@ -185,7 +186,7 @@ Fields request(IommuHandle& handle, u32 device_id, u64 address, std::optional<u3
     }
     IommuResponse response;
     {
-        py::gil_scoped_release release;
+        ReleaseGil release;
         response = handle.iommu().request({.device_id = device_id,
                                            .process_id = process_id,
                                            .type = type->second,

@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include "bindings/console.h"
+#include "bindings/gil.h"
 #include "bindings/handle.h"
 #include "bindings/harts.h"
 #include "bindings/memory.h"
@@ -27,8 +28,6 @@ using machine::StopInfo;
 using machine::StopReason;
 using machine::VirtioTransport;
 
-using ReleaseGil = py::call_guard<py::gil_scoped_release>;
-
 // Long enough that the slices cost nothing, short enough that Ctrl-C is heard at once.
 constexpr u64 slice_instructions = 20'000'000;
 
@@ -51,7 +50,7 @@ void run_sliced(Handle& handle, u64 count, Retired retired, Run run) {
         if (done >= count) break;
         handle.settle_exported_memory();
         {
-            py::gil_scoped_release release;
+            ReleaseGil release;
             run(std::min(count - done, slice_instructions));
         }
         handle.raise_host_error();
@@ -68,7 +67,7 @@ void step(Handle& handle, unsigned hart, u64 count) {
     if (count <= slice_instructions) {
         handle.settle_exported_memory();
         {
-            py::gil_scoped_release release;
+            ReleaseGil release;
             machine.step(hart, count);
         }
         handle.raise_host_error();
@@ -90,11 +89,21 @@ void run_for(Handle& handle, u64 count) {
 void run_to(Handle& handle, u64 instructions) {
     handle.require_outside_device();
     {
-        py::gil_scoped_release release;
+        ReleaseGil release;
         handle.machine.rewind(instructions);
     }
     const u64 now = handle.machine.instructions();
     if (instructions > now) run_for(handle, instructions - now);
+}
+
+// To the end of the recording. Where that is past the last instruction, as when all harts waited then, the
+// rest of the way is run without looking for signals.
+void run_to_end(Handle& handle) {
+    handle.require_outside_device();
+    const auto recording = handle.machine.recording();
+    if (recording && recording->replaying) run_to(handle, recording->end);
+    ReleaseGil release;
+    handle.machine.run_to_end();
 }
 
 bool wait(Handle& handle, double timeout_s) {
@@ -234,7 +243,7 @@ void register_machine(py::module_& module) {
 
     py::class_<Handle, HandlePtr> type(module, "Machine", "A whole computer; see wirt.Machine.");
     type.def(py::init([](MachineConfig config) {
-                 py::gil_scoped_release release;
+                 ReleaseGil release;
                  return std::make_shared<Handle>(std::move(config));
              }),
              py::arg("config"));
@@ -243,7 +252,7 @@ void register_machine(py::module_& module) {
             "start",
             [](Handle& handle) {
                 handle.settle_exported_memory();
-                py::gil_scoped_release release;
+                ReleaseGil release;
                 handle.machine.start();
             },
             "created -> running.")
@@ -252,7 +261,7 @@ void register_machine(py::module_& module) {
             [](Handle& handle) {
                 handle.require_outside_device();
                 {
-                    py::gil_scoped_release release;
+                    ReleaseGil release;
                     handle.machine.pause();
                 }
                 handle.raise_host_error();
@@ -263,7 +272,7 @@ void register_machine(py::module_& module) {
             [](Handle& handle) {
                 handle.require_outside_device();
                 handle.settle_exported_memory();
-                py::gil_scoped_release release;
+                ReleaseGil release;
                 handle.machine.resume();
             },
             "paused -> running.")
@@ -284,33 +293,31 @@ void register_machine(py::module_& module) {
             [](Handle& handle, u64 every, u64 keep, u64 journal) {
                 handle.machine.record(every, keep, journal);
             },
-            py::arg("checkpoint_every"), py::arg("keep"), py::arg("journal_bytes"), ReleaseGil(),
+            py::arg("checkpoint_every"), py::arg("keep"), py::arg("journal_bytes"), WithoutGil(),
             "Notes all that comes in.")
         .def(
-            "end_recording", [](Handle& handle) { handle.machine.end_recording(); }, ReleaseGil(),
+            "end_recording", [](Handle& handle) { handle.machine.end_recording(); }, WithoutGil(),
             "Forgets the past.")
         .def(
-            "recording", [](Handle& handle) { return handle.machine.recording(); }, ReleaseGil(),
+            "recording", [](Handle& handle) { return handle.machine.recording(); }, WithoutGil(),
             "What is known of its past.")
         .def("run_to", &run_to, py::arg("instructions"))
+        .def("run_to_end", &run_to_end, "To where the recording ends.")
         .def(
-            "run_to_end", [](Handle& handle) { handle.machine.run_to_end(); }, ReleaseGil(),
-            "To where the recording ends.")
-        .def(
-            "run_back", [](Handle& handle) { return handle.machine.run_back(); }, ReleaseGil(),
+            "run_back", [](Handle& handle) { return handle.machine.run_back(); }, WithoutGil(),
             "To the last breakpoint before now; false when there was none.")
         .def("raise_host_error", &Handle::raise_host_error,
              "Raises what a Python device raised, if one did.");
 
     type.def(
-        "new_generation", [](Handle& handle) { handle.machine.new_generation(); }, ReleaseGil(),
+        "new_generation", [](Handle& handle) { handle.machine.new_generation(); }, WithoutGil(),
         "Gives the guest a new VM generation ID, and tells it: it goes on from a copy.");
     type.def(
             "reseed", [](Handle& handle, u64 seed) { handle.machine.reseed(seed); }, py::arg("seed"),
             "Deterministic machines: the guest's entropy begins anew.")
         .def(
             "set_wall_clock", [](Handle& handle, u64 ns) { handle.machine.set_wall_clock(ns); },
-            py::arg("ns_since_1970"), ReleaseGil(), "The guest's wall clock jumps.");
+            py::arg("ns_since_1970"), WithoutGil(), "The guest's wall clock jumps.");
     type.def("plug_disk", &Handle::plug<DiskConfig>, py::arg("disk"), py::arg("slot"), py::arg("name") = "",
              "Plugs a disk in and gives the device's name.")
         .def("plug_net", &Handle::plug<NetConfig>, py::arg("net"), py::arg("slot"), py::arg("name") = "",
@@ -340,7 +347,7 @@ void register_machine(py::module_& module) {
     // These may wait for a device's mutex, which a hart may hold inside a Python device.
     const auto unlocked = [&type](const char* name, auto method, const char* doc = "") {
         type.def(
-            name, [method](Handle& handle) { return (handle.machine.*method)(); }, ReleaseGil(), doc);
+            name, [method](Handle& handle) { return (handle.machine.*method)(); }, WithoutGil(), doc);
     };
     unlocked("hart_stats", &Machine::hart_stats);
     unlocked("exits", &Machine::exits);
@@ -348,8 +355,19 @@ void register_machine(py::module_& module) {
     unlocked("devices", &Machine::devices);
     unlocked("describe", &Machine::describe);
     unlocked("take_marks", &Machine::take_marks, "Sections measured since the last call.");
-    unlocked("state_hash", &Machine::state_hash, "Digest of all state.");
-    unlocked("inspect", &Machine::inspect, "(section.field, value) of all integer state.");
+    // These ask Python devices for their state, and none of those can ask for all of it.
+    const auto of_state = [&type](const char* name, auto method, const char* doc) {
+        type.def(
+            name,
+            [method](Handle& handle) {
+                handle.require_outside_device();
+                ReleaseGil release;
+                return (handle.machine.*method)();
+            },
+            doc);
+    };
+    of_state("state_hash", &Machine::state_hash, "Digest of all state.");
+    of_state("inspect", &Machine::inspect, "(section.field, value) of all integer state.");
 
     type.def(
             "add_breakpoint", [](Handle& handle, u64 address) { handle.machine.add_breakpoint(address); },

@@ -1,4 +1,5 @@
 // Guest RAM as a Python buffer and by physical address, and the bus with its devices.
+#include "bindings/gil.h"
 #include "bindings/memory.h"
 
 #include <pybind11/stl.h>
@@ -56,7 +57,7 @@ Range range_of(const Memory& memory, const py::slice& slice) {
 u8* host_of(memory::GuestRam& ram, u64 address, u64 length) {
     u8* host;
     {
-        py::gil_scoped_release release;
+        ReleaseGil release;
         host = ram.host(address, length);
     }
     if (host == nullptr && length != 0) {
@@ -218,11 +219,11 @@ void register_memory(py::module_& module) {
         .def_readonly("registers", &RegionInfo::registers, "By offset.");
 
     py::class_<Bus>(module, "Bus", "The physical address space as a hart sees it: RAM and device registers.")
-        .def("read", &bus_read, py::arg("address"), py::arg("size"), py::call_guard<py::gil_scoped_release>(),
+        .def("read", &bus_read, py::arg("address"), py::arg("size"), WithoutGil(),
              "An aligned access of 1, 2, 4 or 8 bytes, with the side effects that it has for a device.")
-        .def("write", &bus_write, py::arg("address"), py::arg("size"), py::arg("value"),
-             py::call_guard<py::gil_scoped_release>(), "The same for a store.")
-        .def("regions", &regions, py::call_guard<py::gil_scoped_release>(),
+        .def("write", &bus_write, py::arg("address"), py::arg("size"), py::arg("value"), WithoutGil(),
+             "The same for a store.")
+        .def("regions", &regions, WithoutGil(),
              "All devices' regions, with their registers; not while one is being detached.");
 }
 

@@ -5,10 +5,11 @@
 #include <mutex>
 
 #include "base/error.h"
+#include "bindings/gil.h"
 #include "bindings/handle.h"
 #include "bindings/register.h"
 #include "bindings/state.h"
-#include "memory/zero_page.h"
+#include "memory/nonzero_pages.h"
 #include "state/page_codec.h"
 
 namespace wirt::bindings {
@@ -56,7 +57,7 @@ void register_encoder(py::module_& module) {
             [](Encoder& self, PageSet& left, u64 most, bool remember) {
                 std::vector<u8> batch;
                 {
-                    py::gil_scoped_release release;
+                    ReleaseGil release;
                     std::lock_guard lock(self.mutex);
                     batch = self.encoder.encode(left, most, remember);
                 }
@@ -70,7 +71,7 @@ void register_encoder(py::module_& module) {
             [](Encoder& self, PageSet& left, u64 most) {
                 std::vector<u8> batch;
                 {
-                    py::gil_scoped_release release;
+                    ReleaseGil release;
                     std::lock_guard lock(self.mutex);
                     batch = self.encoder.encode_all(left, most);
                 }
@@ -105,7 +106,7 @@ void register_arrivals(py::module_& module) {
         .def(
             "wanted",
             [](const Arrivals& self, u64 most, double timeout) {
-                py::gil_scoped_release release;
+                ReleaseGil release;
                 return self.arrivals->wanted(most, timeout);
             },
             py::arg("most"), py::arg("timeout"),
@@ -117,7 +118,7 @@ void register_arrivals(py::module_& module) {
             "decode",
             [](const Arrivals& self, const py::buffer& batch) {
                 const std::span<const u8> data = view_of(batch);
-                py::gil_scoped_release release;
+                ReleaseGil release;
                 const u64 count = state::decode_pages(self.handle->machine.ram(), data, self.arrivals.get());
                 if (self.arrivals->missing() == 0) self.handle->machine.ram().set_source(nullptr);
                 return count;
@@ -143,20 +144,15 @@ void register_migration(py::module_& module) {
             if (handle.machine.state() != machine::MachineState::created)
                 throw StateError("pages are put into a machine that never ran");
             const std::span<const u8> data = view_of(batch);
-            py::gil_scoped_release release;
+            ReleaseGil release;
             return state::decode_pages(handle.machine.ram(), data, nullptr);
         },
         py::arg("machine"), py::arg("batch"), "Puts a batch of pages into its memory; how many those were.");
     module.def(
         "used_pages",
         [](Handle& handle) {
-            py::gil_scoped_release release;
-            const auto& ram = handle.machine.ram();
-            PageSet used(ram.pages());
-            for (u64 page = 0; page < ram.pages(); ++page) {
-                if (!memory::is_zero_page(ram.page_data(page))) used.insert(page);
-            }
-            return used;
+            ReleaseGil release;
+            return memory::used_pages(handle.machine.ram());
         },
         py::arg("machine"), "Its pages that hold anything but zeroes, each looked at at another moment.");
     module.def(
@@ -165,7 +161,7 @@ void register_migration(py::module_& module) {
             handle.require_outside_device();
             bool ran;
             {
-                py::gil_scoped_release release;
+                ReleaseGil release;
                 ran = handle.machine.hold();
             }
             // What was written through an exported buffer nobody has noted.
@@ -174,11 +170,11 @@ void register_migration(py::module_& module) {
         },
         py::arg("machine"), "Pauses it, and has it stay so until `release`; whether it ran.");
     module.def(
-        "release", [](Handle& handle) { handle.machine.release(); }, py::arg("machine"),
-        py::call_guard<py::gil_scoped_release>(), "It may run again, and is still paused.");
+        "release", [](Handle& handle) { handle.machine.release(); }, py::arg("machine"), WithoutGil(),
+        "It may run again, and is still paused.");
     module.def(
         "set_brake", [](Handle& handle, bool on) { handle.machine.set_brake(on); }, py::arg("machine"),
-        py::arg("on"), py::call_guard<py::gil_scoped_release>(), "Harts do nothing while it is on.");
+        py::arg("on"), WithoutGil(), "Harts do nothing while it is on.");
 }
 
 }  // namespace wirt::bindings

@@ -1,6 +1,7 @@
 // The switch, its ports, and the host's own end points on it.
 #include <pybind11/stl.h>
 
+#include "bindings/gil.h"
 #include "bindings/handle.h"
 #include "bindings/register.h"
 #include "network/end_point.h"
@@ -25,14 +26,13 @@ std::optional<py::bytes> receive(EndPoint& end_point, double timeout_s) {
 
 void send(EndPoint& end_point, const py::bytes& frame) {
     const std::string_view view = frame;
-    py::gil_scoped_release release;
+    ReleaseGil release;
     end_point.send({reinterpret_cast<const u8*>(view.data()), view.size()});
 }
 
 }  // namespace
 
 void register_network(py::module_& module) {
-    using ReleaseGil = py::call_guard<py::gil_scoped_release>;
     using network::PortStats;
 
     py::class_<Port, std::shared_ptr<Port>>(module, "Port", "One end of a cable, for a machine's NIC.")
@@ -44,11 +44,11 @@ void register_network(py::module_& module) {
                     throw py::value_error("a frame has 14 to 65553 bytes");
                 auto sent = std::make_shared<network::Frame>();
                 sent->bytes.assign(view.begin(), view.end());
-                py::gil_scoped_release release;
+                ReleaseGil release;
                 port.send(std::move(sent));
             },
             py::arg("frame"), "Sends a frame in the NIC's name.")
-        .def_property("link", &Port::link, py::cpp_function(&Port::set_link, ReleaseGil()),
+        .def_property("link", &Port::link, py::cpp_function(&Port::set_link, WithoutGil()),
                       "Whether the cable is in.");
 
     py::class_<PortStats>(module, "PortStats", "What passed through a port.")
@@ -69,7 +69,7 @@ void register_network(py::module_& module) {
              "for ever), or when it is closed.")
         .def_property_readonly("waiting", &EndPoint::waiting, "Frames that wait to be received.")
         .def_property_readonly("stats", &EndPoint::stats)
-        .def("close", &EndPoint::close, ReleaseGil(), "Unplugs it.")
+        .def("close", &EndPoint::close, WithoutGil(), "Unplugs it.")
         .def_property_readonly("closed", &EndPoint::closed);
 
     py::class_<Switch, std::shared_ptr<Switch>>(module, "Switch",

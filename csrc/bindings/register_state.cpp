@@ -5,7 +5,9 @@
 #include <pybind11/typing.h>
 
 #include "base/error.h"
+#include "bindings/gil.h"
 #include "bindings/handle.h"
+#include "bindings/python_device.h"
 #include "bindings/register.h"
 #include "bindings/state.h"
 #include "memory/nonzero_pages.h"
@@ -110,8 +112,7 @@ void register_page_sets(py::module_& module) {
                 for (const u64 page : page_numbers(numbers, set.pages())) set.remove(page);
             },
             py::arg("numbers"))
-        .def_static("of_file", &memory::nonzero_pages, py::arg("fd"), py::arg("size"),
-                    py::call_guard<py::gil_scoped_release>(),
+        .def_static("of_file", &memory::nonzero_pages, py::arg("fd"), py::arg("size"), WithoutGil(),
                     "The pages of a file's first `size` bytes that hold anything but zeroes.")
         .def("copy", [](const PageSet& set) { return set; })
         .def(
@@ -278,7 +279,7 @@ void register_points(py::module_& module) {
                 if (!capture.capture) throw StateError("the capture is closed");
                 PageCapture::Batch batch;
                 {
-                    py::gil_scoped_release release;
+                    ReleaseGil release;
                     batch = capture.capture->read(most);
                 }
                 return py::make_tuple(batch.visited, page_numbers(batch.pages), to_bytes(batch.content));
@@ -333,7 +334,13 @@ void register_state(py::module_& module) {
         "save_state",
         [](Handle& handle) {
             handle.require_outside_device();
-            py::gil_scoped_release release;
+            for (const PythonDevice* device : handle.python_devices) {
+                if (device->saves()) continue;
+                throw StateError(
+                    std::string(device->name()) +
+                    ": a device in Python whose class has no save() and load(): nobody knows its state");
+            }
+            ReleaseGil release;
             return SavedState{std::make_shared<const std::vector<u8>>(handle.machine.save_state())};
         },
         py::arg("machine"), "All but its memory; while it does not run.");
@@ -341,7 +348,7 @@ void register_state(py::module_& module) {
         "load_state",
         [](Handle& handle, const SavedState& state) {
             handle.require_outside_device();
-            py::gil_scoped_release release;
+            ReleaseGil release;
             handle.machine.load_state(state.bytes);
         },
         py::arg("machine"), py::arg("state"), "Into a machine that was made for it; it is paused then.");
@@ -349,7 +356,7 @@ void register_state(py::module_& module) {
         "freeze",
         [still](Handle& handle, u64 clones) {
             still(handle);
-            py::gil_scoped_release release;
+            ReleaseGil release;
             return handle.machine.ram().freeze(clones);
         },
         py::arg("machine"), py::arg("clones"), "Its memory as a point from which so many clones begin.");
@@ -358,7 +365,7 @@ void register_state(py::module_& module) {
         [](Handle& handle) {
             handle.require_outside_device();
             handle.settle_exported_memory();
-            py::gil_scoped_release release;
+            ReleaseGil release;
             return handle.machine.reset();
         },
         py::arg("machine"), "Back to what it began with; how many pages had to be put back.");
@@ -381,7 +388,7 @@ void register_state(py::module_& module) {
             } else {
                 wanted.insert_all();
             }
-            py::gil_scoped_release release;
+            ReleaseGil release;
             return std::make_unique<Capture>(handle, ram.begin_capture(std::move(wanted)));
         },
         py::arg("machine"), py::arg("pages"), "Its memory as it is now (None: all pages).");
@@ -394,7 +401,7 @@ void register_state(py::module_& module) {
         "load_recording",
         [](Handle& handle, const py::buffer& saved) {
             const std::span<const u8> bytes = view_of(saved);
-            py::gil_scoped_release release;
+            ReleaseGil release;
             handle.machine.load_recording(bytes);
         },
         py::arg("machine"), py::arg("saved"),
@@ -403,7 +410,7 @@ void register_state(py::module_& module) {
     const auto log = [&module](const char* name, auto call, const char* doc) {
         module.def(
             name, [call](Handle& handle, DirtyLog which) { return call(handle.machine.ram(), which); },
-            py::arg("machine"), py::arg("log"), py::call_guard<py::gil_scoped_release>(), doc);
+            py::arg("machine"), py::arg("log"), WithoutGil(), doc);
     };
     log(
         "start_log", [](memory::GuestRam& ram, DirtyLog which) { ram.start_log(which); },

@@ -10,6 +10,7 @@
 
 #include "base/bits.h"
 #include "base/error.h"
+#include "bindings/gil.h"
 #include "bindings/register.h"
 #include "storage/block_backend.h"
 #include "storage/copy.h"
@@ -45,7 +46,7 @@ py::bytes read(BlockBackend& backend, u64 offset, u64 length) {
     const iovec span{PyBytes_AS_STRING(result.ptr()), length};
     int error;
     {
-        py::gil_scoped_release release;
+        ReleaseGil release;
         error = backend.read(offset, {&span, 1});
     }
     check(backend, error);
@@ -59,7 +60,7 @@ void write(BlockBackend& backend, u64 offset, const py::bytes& data) {
     const iovec span{const_cast<char*>(view.data()), view.size()};
     int error;
     {
-        py::gil_scoped_release release;
+        ReleaseGil release;
         error = backend.write(offset, {&span, 1});
     }
     check(backend, error);
@@ -68,7 +69,7 @@ void write(BlockBackend& backend, u64 offset, const py::bytes& data) {
 void flush(BlockBackend& backend) {
     int error;
     {
-        py::gil_scoped_release release;
+        ReleaseGil release;
         error = backend.flush();
     }
     check(backend, error);
@@ -79,7 +80,7 @@ void write_zeroes(BlockBackend& backend, u64 offset, u64 length, bool may_unmap)
     if (length == 0) return;
     int error;
     {
-        py::gil_scoped_release release;
+        ReleaseGil release;
         error = backend.write_zeroes(offset, length, may_unmap);
     }
     check(backend, error);
@@ -90,7 +91,7 @@ void discard(BlockBackend& backend, u64 offset, u64 length) {
     if (length == 0) return;
     int error;
     {
-        py::gil_scoped_release release;
+        ReleaseGil release;
         error = backend.discard(offset, length);
     }
     check(backend, error);
@@ -141,24 +142,22 @@ void register_backend(py::module_& module) {
         .def("discard", &discard, py::arg("offset"), py::arg("length"),
              "The range reads as zero afterwards, or as it was.")
         .def("flush", &flush, "Returns when everything written is on stable storage.")
-        .def("data_runs", &data_runs, py::arg("offset") = 0, py::arg("length") = py::none(),
-             py::call_guard<py::gil_scoped_release>(),
+        .def("data_runs", &data_runs, py::arg("offset") = 0, py::arg("length") = py::none(), WithoutGil(),
              "(offset, length) of what may hold anything but zeroes, in order.")
         .def(
-            "copy_range", &copy_range, py::arg("fd"), py::arg("offset"), py::arg("length"),
-            py::call_guard<py::gil_scoped_release>(),
+            "copy_range", &copy_range, py::arg("fd"), py::arg("offset"), py::arg("length"), WithoutGil(),
             "Writes the range to the file at the same offset, but for zeroes, which the file must hold there "
             "already; bytes written.")
-        .def("identity", &BlockBackend::identity, py::call_guard<py::gil_scoped_release>(),
+        .def("identity", &BlockBackend::identity, WithoutGil(),
              "None where a snapshot must include the content: a disk in memory, a file without a name, a "
              "block "
              "device.")
         .def_property_readonly("can_hand_over", &BlockBackend::can_hand_over,
                                "Whether another host that sees it can take it over.")
         .def("expect_hand_over", &BlockBackend::expect_hand_over, "Somebody has it who could hand it over.")
-        .def("hand_over", &BlockBackend::hand_over, py::call_guard<py::gil_scoped_release>(),
+        .def("hand_over", &BlockBackend::hand_over, WithoutGil(),
              "Flushes it, and lets the next one take it, and nobody else.")
-        .def("take", &BlockBackend::take, py::call_guard<py::gil_scoped_release>(),
+        .def("take", &BlockBackend::take, WithoutGil(),
              "It is ours, or ours again, unless somebody else has it.")
         .def("let_go", &BlockBackend::let_go, "As if it had not been taken.");
 }
@@ -179,24 +178,23 @@ void register_tracked_disk(py::module_& module) {
         "must "
         "come through it.")
         .def(py::init<std::shared_ptr<BlockBackend>>(), py::arg("base"))
-        .def("view", &TrackedDisk::view, py::call_guard<py::gil_scoped_release>(),
+        .def("view", &TrackedDisk::view, WithoutGil(),
              "The disk as it is now, once changes that are under way have ended.")
         .def_property_readonly("preserved_bytes", &TrackedDisk::preserved_bytes,
                                "Host memory that holds what views show and the base no longer does.")
-        .def("start_tracking", &TrackedDisk::start_tracking, py::arg("granularity"),
-             py::call_guard<py::gil_scoped_release>(),
+        .def("start_tracking", &TrackedDisk::start_tracking, py::arg("granularity"), WithoutGil(),
              "From now on notes what is written, by granules of so many bytes: a power of two from 512 to 1 "
              "GiB.")
         .def(
             "take_dirty",
             [](TrackedDisk& disk) {
-                py::gil_scoped_release release;
+                ReleaseGil release;
                 return pairs(disk.take_dirty());
             },
             "(offset, length) of what was written since the last call, in order. What is read after the call "
             "shows "
             "every change that is not reported by the next.")
-        .def("stop_tracking", &TrackedDisk::stop_tracking, py::call_guard<py::gil_scoped_release>());
+        .def("stop_tracking", &TrackedDisk::stop_tracking, WithoutGil());
 
     module.def("overlay", &storage::make_overlay, py::arg("base"),
                "A disk whose writes stay in host memory; the base, a view or a file, must not change.");
@@ -211,8 +209,7 @@ void register_storage(py::module_& module) {
     py::class_<storage::VolatileCache, BlockBackend, std::shared_ptr<storage::VolatileCache>>(
         module, "VolatileCache", "A disk that holds what is written until it is flushed.")
         .def(py::init<std::shared_ptr<BlockBackend>>(), py::arg("base"))
-        .def("lose_power", &storage::VolatileCache::lose_power, py::arg("seed"),
-             py::call_guard<py::gil_scoped_release>(),
+        .def("lose_power", &storage::VolatileCache::lose_power, py::arg("seed"), WithoutGil(),
              "Drops what was not flushed, or some of it, and fails from then on; sectors lost.");
 
     module.def(

@@ -13,7 +13,7 @@ namespace {
 
 constexpr u64 id_base = 0x10, id_time = 0x54494d45, id_ipi = 0x735049, id_rfence = 0x52464e43,
               id_hsm = 0x48534d, id_srst = 0x53525354, id_dbcn = 0x4442434e, id_pmu = 0x504d55,
-              id_wirt = 0x0a574952;
+              id_sta = 0x535441, id_wirt = 0x0a574952;
 
 constexpr u64 spec_version = u64{2} << 24;
 // "WIRT": no registered implementation ID exists for this monitor.
@@ -47,6 +47,8 @@ Sbi::Extension Sbi::extension_of(u64 id) {
             return ext_dbcn;
         case id_pmu:
             return ext_pmu;
+        case id_sta:
+            return ext_sta;
         case id_wirt:
             return ext_wirt;
         default:
@@ -85,6 +87,9 @@ void Sbi::call(Hart& hart) {
         case ext_pmu:
             result = pmu(hart, function);
             break;
+        case ext_sta:
+            result = sta(hart, function);
+            break;
         case ext_wirt:
             result = wirt(hart, function);
             break;
@@ -98,8 +103,8 @@ void Sbi::call(Hart& hart) {
 }
 
 std::vector<std::pair<std::string, u64>> Sbi::counts() const {
-    static constexpr const char* names[ext_count] = {"BASE", "TIME", "IPI", "RFENCE", "HSM",
-                                                     "SRST", "DBCN", "PMU", "WIRT",   "other"};
+    static constexpr const char* names[ext_count] = {"BASE", "TIME", "IPI", "RFENCE", "HSM",  "SRST",
+                                                     "DBCN", "PMU",  "STA", "WIRT",   "other"};
     std::vector<std::pair<std::string, u64>> out;
     for (unsigned i = 0; i < ext_count; ++i) {
         if (const u64 n = counts_[i].load(std::memory_order_relaxed)) out.emplace_back(names[i], n);
@@ -274,6 +279,13 @@ Sbi::Result Sbi::dbcn(Hart& hart, u64 function) {
     const u64 taken = console.take(input);
     hart.write_ram(range, address, std::span(input).first(taken));
     return {success, taken};
+}
+
+Sbi::Result Sbi::sta(Hart& hart, u64 function) {
+    if (function != 0) return {not_supported, 0};
+    return {platform_.steal_time(hart.id()).set_memory(hart, argument(hart, 0), argument(hart, 1),
+                                                       argument(hart, 2)),
+            0};
 }
 
 Sbi::Result Sbi::wirt(Hart& hart, u64 function) {

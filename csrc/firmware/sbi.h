@@ -1,9 +1,8 @@
 // The Supervisor Binary Interface, served by the monitor itself: a guest kernel starts straight in S-mode.
 //
-// Implements SBI 2.0: BASE, TIME, IPI, RFENCE, HSM, SRST, DBCN and PMU (the fixed cycle and instret
-// counters), and one vendor extension, "Wirt" (0x0A574952), by which a guest marks the sections that it wants
-// measured. Untrusted input: every argument. Addresses are checked against RAM; a bad one gives
-// SBI_ERR_INVALID_ADDRESS or SBI_ERR_INVALID_PARAM.
+// Implements SBI 2.0: BASE, TIME, IPI, RFENCE, HSM, SRST, DBCN, PMU and STA, and one vendor extension, "Wirt"
+// (0x0A574952), by which a guest marks the sections that it wants measured. Untrusted input: every argument.
+// Addresses are checked against RAM; a bad one gives SBI_ERR_INVALID_ADDRESS or SBI_ERR_INVALID_PARAM.
 #pragma once
 
 #include <array>
@@ -12,6 +11,7 @@
 #include <vector>
 
 #include "devices/console_port.h"
+#include "firmware/steal_time.h"
 #include "riscv/hart.h"
 
 namespace wirt::firmware {
@@ -34,6 +34,7 @@ class SbiPlatform {
     // Returns when the fences requested of hart `index` have taken effect.
     virtual void await_fences(riscv::Hart& self, unsigned index) = 0;
     virtual void system_reset(ResetKind kind, u32 reason) = 0;
+    virtual StealTime& steal_time(unsigned index) = 0;
     virtual devices::ConsolePort& debug_console() = 0;
     virtual void mark(bool begin, const std::string& name, u64 operations, u64 bytes) = 0;
 };
@@ -64,6 +65,7 @@ class Sbi {
         ext_srst,
         ext_dbcn,
         ext_pmu,
+        ext_sta,
         ext_wirt,
         ext_legacy_or_unknown,
         ext_count
@@ -80,6 +82,7 @@ class Sbi {
     Result pmu(riscv::Hart& hart, u64 function);
     Result pmu_configure(riscv::Hart& hart);
     Result pmu_switch(riscv::Hart& hart, bool start);
+    Result sta(riscv::Hart& hart, u64 function);
     Result wirt(riscv::Hart& hart, u64 function);
     // The harts of (hart_mask, hart_mask_base); false when one does not exist (3.1).
     bool targets(u64 mask, u64 base, std::vector<unsigned>& out) const;

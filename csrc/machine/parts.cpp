@@ -215,16 +215,16 @@ void Machine::Parts::load() {
             slots[i]->state = HartState::started;
         }
     }
-    // What was loaded is in guest memory now.
-    config.kernel.bytes = {};
-    config.initrd.bytes = {};
-    config.firmware.bytes = {};
-    config.dtb.bytes = {};
+    // What was loaded is in guest memory now. (Assigning {} would keep the storage.)
+    for (Image* image : {&config.kernel, &config.initrd, &config.firmware, &config.dtb}) {
+        std::vector<u8>().swap(image->bytes);
+    }
 }
 
 void Machine::Parts::begin_hart(unsigned index, u64 address, u64 opaque) {
     firmware::Sbi::prepare(*slots[index]->hart, address, opaque);
     slots[index]->waiting = false;
+    slots[index]->steal_time.stop();
     slots[index]->state = HartState::started;
 }
 
@@ -238,7 +238,10 @@ u64 Machine::Parts::time(const Hart& hart) {
 
 u64 Machine::Parts::cycles_until(const Hart& hart, u64 deadline_ticks) {
     poll_deadlines(hart.id());
-    if (!config.deterministic) return poll_cycles;
+    if (!config.deterministic) {
+        report_steal_time(*slots[hart.id()]);
+        return poll_cycles;
+    }
     const u64 deadline = std::min(deadline_ticks, next_deadline_ticks(*slots[hart.id()], hart.id()));
     const u64 now = time(hart);
     if (deadline <= now || deadline - now > slice_ns / Clock::ns_per_tick) return slice_ns;
@@ -272,6 +275,13 @@ void Machine::Parts::poll_deadlines(unsigned index) {
     Hart& hart = *slots[index]->hart;
     if (!serve_sbi) hart.set_interrupt(riscv::irq_mti, time(hart) >= board->aclint->mtimecmp(index));
     if (board->deadlines.nearest_ns() != Deadlines::never) board->deadlines.poll(clock.now_ns());
+}
+
+// Of a deterministic machine nothing is stolen: its time is the count of its instructions.
+void Machine::Parts::report_steal_time(HartSlot& slot) {
+    constexpr unsigned polls_between = 128;  // some milliseconds: the host is asked by a system call
+    if (!slot.steal_time.reporting() || ++slot.polls % polls_between != 0) return;
+    slot.steal_time.report(*slot.hart, slot.run_delay.since_last());
 }
 
 void Machine::Parts::code_page_marked(const Hart& by, u64 page) {
@@ -337,6 +347,7 @@ bool Machine::Parts::start_hart(unsigned index, u64 address, u64 opaque) {
 void Machine::Parts::stop_hart(Hart& self) {
     HartSlot& slot = *slots[self.id()];
     slot.state = HartState::stopped;
+    slot.steal_time.stop();
     self.request_exit();
     // Another one keeps the devices' deadlines from here on.
     wake(*slots[deadline_keeper()]->hart);

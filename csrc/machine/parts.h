@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "base/executor.h"
+#include "base/run_delay.h"
 #include "firmware/sbi.h"
 #include "machine/board.h"
 #include "machine/gated_port.h"
@@ -25,6 +26,9 @@ struct HartSlot {
     std::atomic<firmware::HartState> state{firmware::HartState::stopped};
     bool waiting = false;  // deterministic mode: in WFI
     PollWindow window;     // of its own thread
+    firmware::StealTime steal_time;
+    RunDelay run_delay;  // of its own thread
+    unsigned polls = 0;
 };
 
 struct Machine::Parts final : riscv::HartEnvironment, firmware::SbiPlatform, InterruptSink, Recordable {
@@ -50,6 +54,7 @@ struct Machine::Parts final : riscv::HartEnvironment, firmware::SbiPlatform, Int
     void stop_hart(riscv::Hart& self) override;
     void await_fences(riscv::Hart& self, unsigned index) override;
     void system_reset(firmware::ResetKind kind, u32 reason) override;
+    firmware::StealTime& steal_time(unsigned index) override { return slots[index]->steal_time; }
     devices::ConsolePort& debug_console() override { return *console; }
     void mark(bool begin, const std::string& name, u64 operations, u64 bytes) override;
 
@@ -103,6 +108,7 @@ struct Machine::Parts final : riscv::HartEnvironment, firmware::SbiPlatform, Int
     // The cycles that harts may run before the next position at which something is due.
     u64 cycles_left() const;
     void poll_deadlines(unsigned hart);
+    void report_steal_time(HartSlot& slot);
     // The hart whose wait ends with the devices' deadlines: the first that is started.
     unsigned deadline_keeper() const;
     u64 next_deadline_ticks(const HartSlot& slot, unsigned index) const;

@@ -11,7 +11,7 @@ namespace wirt::machine {
 using firmware::HartState;
 
 void Machine::Parts::visit_machine(StateVisitor& v) {
-    v.section("machine", 3);
+    v.section("machine", 4);
     // Only ever compared.
     u64 memory = config.memory;
     auto harts = static_cast<u32>(slots.size());
@@ -27,6 +27,9 @@ void Machine::Parts::visit_machine(StateVisitor& v) {
         v.field("hart_state" + std::to_string(i), slots[i]->state);
         v.field("hart_waiting" + std::to_string(i), slots[i]->waiting);
         v.field("slice_cycles" + std::to_string(i), slice.start_cycles[i]);
+    }
+    for (unsigned i = 0; i < slots.size(); ++i) {
+        slots[i]->steal_time.visit_state(v, "steal" + std::to_string(i));
     }
     v.field("slice_start", slice.start_ns);
     v.field("slice_ran", slice.ran_ns);
@@ -56,6 +59,9 @@ void Machine::Parts::visit_state(StateVisitor& v) {
 }
 
 void Machine::Parts::load_state(std::span<const u8> saved) {
+    // What devices put off while they are loaded waits for resume(), as what was loaded as put off does.
+    board->pause();
+    drain_executors();
     state::LoadVisitor visitor(saved, config.deterministic);
     try {
         visit_machine(visitor);
@@ -101,8 +107,6 @@ std::vector<u8> Machine::save_state() {
     std::lock_guard lock(parts_->control);
     if (parts_->state == MachineState::stopped || parts_->state == MachineState::closed)
         throw StateError("the machine has ended: there is no state to go on from");
-    if (!parts_->board->host_devices.empty())
-        throw StateError("the machine has a device written in Python, whose state nobody knows");
     // From here on it has to go the way of its copies.
     if (parts_->config.deterministic) parts_->forget_caches();
     if (parts_->recording) parts_->recording->note_forgotten_caches();

@@ -39,7 +39,8 @@ GuestRam::GuestRam(u64 base, u64 size, RamPoint point)
       size_(size),
       code_(size / page_size * sizeof(u32)),
       origin_(std::move(point)),
-      point_(origin_) {
+      point_(origin_),
+      shared_(true) {
     if (point_->image->size() != size) {
         throw ConfigError("a memory image of " + std::to_string(point_->image->size()) +
                           " bytes does not fit guest memory of " + std::to_string(size));
@@ -193,6 +194,7 @@ RamPoint GuestRam::freeze(u64 clones) {
     }
     // From here on this machine shares its memory with its clones, too.
     RamPoint point{RamImage::copy_of(bytes()), nullptr};
+    shared_.store(true, std::memory_order_seq_cst);
     if (point.image->map(data_) == nullptr) {
         throw ConfigError(std::string("the host cannot share guest memory: ") + std::strerror(errno));
     }

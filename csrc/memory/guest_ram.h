@@ -70,6 +70,8 @@ class GuestRam {
         return data_ + (address - base_);
     }
     u8* page_data(u64 page) const { return data_ + page * page_size; }
+    // Whether there is a file behind it, which clones or a snapshot share; never false again.
+    bool shared() const { return shared_.load(std::memory_order_seq_cst); }
 
     // --- code tracking: written by harts when they decode, read by every writer ---
 
@@ -170,7 +172,8 @@ class GuestRam {
     PageCapture* capture_ = nullptr;
     std::optional<RamPoint> origin_;  // what it began with
     std::optional<RamPoint> point_;   // what it shares with clones: the `point` log has the difference
-    PageSet since_origin_;            // pages in which `point_` differs from `origin_`
+    std::atomic<bool> shared_{false};
+    PageSet since_origin_;  // pages in which `point_` differs from `origin_`
     std::atomic<PageSource*> source_{nullptr};
 };
 

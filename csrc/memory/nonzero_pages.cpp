@@ -1,5 +1,6 @@
 #include "memory/nonzero_pages.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,9 +10,26 @@
 #include <vector>
 
 #include "base/error.h"
+#include "memory/guest_ram.h"
 #include "memory/zero_page.h"
 
 namespace wirt::memory {
+
+namespace {
+
+// Linux, Documentation/admin-guide/mm/pagemap.rst: 64 bits a page, of which these say that it is in memory,
+// and that it is swapped out. Without both, and without a file behind it, a page has never been written.
+constexpr u64 pagemap_there = u64{1} << 63 | u64{1} << 62;
+
+// The entries of `count` pages at `from`; false when the host does not tell.
+bool read_pagemap(int fd, const u8* from, u64 count, std::vector<u64>& entries) {
+    entries.resize(count);
+    const u64 at = reinterpret_cast<std::uintptr_t>(from) / page_size * sizeof(u64);
+    const ssize_t wanted = static_cast<ssize_t>(count * sizeof(u64));
+    return fd >= 0 && pread(fd, entries.data(), count * sizeof(u64), static_cast<off_t>(at)) == wanted;
+}
+
+}  // namespace
 
 PageSet nonzero_pages(int fd, u64 size) {
     PageSet found((size + page_size - 1) / page_size);
@@ -48,6 +66,26 @@ PageSet nonzero_pages(int fd, u64 size) {
             at += have;
         }
     }
+    return found;
+}
+
+PageSet used_pages(const GuestRam& ram) {
+    constexpr u64 batch = 32 * KiB;  // pages
+    PageSet found(ram.pages());
+    std::vector<u64> entries;
+    // Another size of the host's pages, and what is said here would be of another page.
+    const bool same_size = sysconf(_SC_PAGESIZE) == static_cast<long>(page_size);
+    const int fd = same_size ? open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC) : -1;
+    for (u64 first = 0; first < ram.pages(); first += batch) {
+        const u64 count = std::min(batch, ram.pages() - first);
+        // In this order: once it is shared, a page that is not there may be one of the file's.
+        const bool told = read_pagemap(fd, ram.page_data(first), count, entries) && !ram.shared();
+        for (u64 page = first; page < first + count; ++page) {
+            if (told && (entries[page - first] & pagemap_there) == 0) continue;
+            if (!is_zero_page(ram.page_data(page))) found.insert(page);
+        }
+    }
+    if (fd >= 0) close(fd);
     return found;
 }
 

@@ -1,11 +1,14 @@
 #include "riscv/block.h"
 
 #include <algorithm>
+#include <new>
 #include <utility>
 
 #include "base/bits.h"
 
 namespace wirt::riscv {
+
+JumpTargets JumpTargets::none, JumpTargets::never;
 
 namespace {
 // Memory comes in chunks as large as all before, within these bounds.
@@ -38,16 +41,21 @@ Block* BlockCache::find(u64 physical) const {
     return nullptr;
 }
 
-Block* BlockCache::allocate(u64 physical, u32 slots) {
-    const std::size_t size = align_up(sizeof(Block) + slots * sizeof(Insn), 16);
+u8* BlockCache::take(std::size_t size) {
+    size = align_up(size, 16);
     if (chunk_used_ + size > chunk_size_) {
         chunk_size_ = std::clamp(bytes_, least_chunk, most_chunk);
         chunks_.push_back(std::make_unique_for_overwrite<u8[]>(chunk_size_));
         chunk_used_ = 0;
         bytes_ += chunk_size_;
     }
-    Block* block = reinterpret_cast<Block*>(chunks_.back().get() + chunk_used_);
+    u8* const taken = chunks_.back().get() + chunk_used_;
     chunk_used_ += size;
+    return taken;
+}
+
+Block* BlockCache::allocate(u64 physical, u32 slots) {
+    Block* block = reinterpret_cast<Block*>(take(sizeof(Block) + slots * sizeof(Insn)));
     block->physical = physical;
     block->hash_next = nullptr;
     block->page_next = nullptr;
@@ -64,6 +72,28 @@ void BlockCache::insert(Block* block, u32 generation) {
     auto [at, fresh] = pages_.try_emplace(block->physical >> page_shift, PageCode{generation, nullptr});
     block->page_next = at->second.first;
     at->second.first = block;
+}
+
+void BlockCache::remember_target(JumpTargets*& known, u64 version, u64 pc, Insn* insns) {
+    if (known == &JumpTargets::never) return;
+    if (known == &JumpTargets::none) {
+        // Until a lookup, which sees to it, there is room: a jump is made from each block once at most.
+        known = new (take(sizeof(JumpTargets))) JumpTargets;
+    }
+    if (known->version != version) {
+        *known = {};
+        known->version = version;
+    }
+    unsigned place = known->used;
+    if (place < JumpTargets::capacity) {
+        ++known->used;
+    } else {
+        // What comes first may be what came once: now and then another one gets a place.
+        constexpr unsigned patience = 64;
+        if (++known->missed % patience != 0) return;
+        place = known->missed / patience % JumpTargets::capacity;
+    }
+    known->targets[place] = {pc, insns};
 }
 
 bool BlockCache::generation_of(u64 page, u32& generation) const {

@@ -17,6 +17,24 @@
 namespace wirt::riscv {
 
 struct Block;
+struct Insn;
+
+// Where a jump through a register has gone to. The interpreter compares the target with each: which one it is
+// the host's branch predictor says beforehand, while a table found by the target's bits has to wait for them.
+// All that follows hangs on the address of the next slot.
+struct JumpTargets {
+    static constexpr unsigned capacity = 8;
+    static constexpr u64 no_pc = 1;
+    u64 version = 0;  // TlbSet::jump_version that they were found under
+    struct Target {
+        u64 pc = no_pc;
+        Insn* insns = nullptr;
+    } targets[capacity];
+    u32 used = 0;
+    u32 missed = 0;  // since all are used
+    // Of a jump that has not been made, and of one that does not remember: its block runs once.
+    static JumpTargets none, never;
+};
 
 // One pre-decoded instruction. x0 as destination is register 32, which nobody reads. What has no destination
 // register keeps SlotBits in `rd`.
@@ -51,7 +69,7 @@ static_assert(sizeof(Exit) == sizeof(Insn));
 struct Place {
     u32 address;  // of the instruction, relative to the page
     u32 next;     // of what follows it
-    u64 unused;
+    JumpTargets* targets;
 };
 static_assert(sizeof(Place) == sizeof(Insn));
 
@@ -83,6 +101,8 @@ class BlockCache {
     // Space for a block of `slots` instructions. Call `make_room` first, at a point where no block is in use.
     Block* allocate(u64 physical, u32 slots);
     void insert(Block* block, u32 generation);
+    // Adds one to what is known of a jump's targets; `version` is that of the set they were found in.
+    void remember_target(JumpTargets*& known, u64 version, u64 pc, Insn* insns);
     bool full() const { return bytes_ + 64 * KiB > capacity; }
 
     // The generation that a page's blocks were decoded from; false when it has none.
@@ -107,6 +127,7 @@ class BlockCache {
         return ((physical >> 1) * 0x9e3779b97f4a7c15u) >> bucket_shift_;
     }
     void grow();
+    u8* take(std::size_t size);
 
     std::vector<Block*> buckets_;
     unsigned bucket_shift_;

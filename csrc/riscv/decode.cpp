@@ -147,9 +147,9 @@ Decoded decode(u32 raw, unsigned length, u32 place, const IsaConfig& isa, const 
 
 }  // namespace
 
-std::optional<u64> Hart::fetch_page(u64 pc) {
+std::optional<Hart::FetchPage> Hart::fetch_page(u64 pc) {
     FetchEntry& entry = fetch_set_->fetch[TlbSet::fetch_index(pc)];
-    if (entry.tag == (pc & ~page_mask)) return entry.page;
+    if (entry.tag == (pc & ~page_mask)) return FetchPage{entry.page, true};
     const auto translation = translate_for(pc, Access::fetch, 2);
     if (!translation) return std::nullopt;
     if (!ram_.contains(translation->physical, 2)) {
@@ -158,7 +158,7 @@ std::optional<u64> Hart::fetch_page(u64 pc) {
     }
     const u64 page = (translation->physical - ram_.base()) >> page_shift;
     if (translation->cacheable) entry = {pc & ~page_mask, page};
-    return page;
+    return FetchPage{page, translation->cacheable};
 }
 
 Block* Hart::block_at(u64 pc) {
@@ -177,7 +177,8 @@ Block* Hart::lookup(u64 pc) {
         if (triggers_.fetch_armed) trigger_fires(Access::fetch, pc, 1);
         return nullptr;
     }
-    const u64 physical = ram_.base() + *page * page_size + (pc & page_mask);
+    const u64 physical = ram_.base() + page->index * page_size + (pc & page_mask);
+    if (!page->whole) return build_split(pc, physical);
     if (Block* block = blocks_.find(physical)) return block;
 
     if (blocks_.full()) {
@@ -186,12 +187,12 @@ Block* Hart::lookup(u64 pc) {
         flush_jump_caches();
     }
     // Marked before it is read: a write from here on raises the generation.
-    if (ram_.mark_code(*page)) {
-        drop_store_entries(*page);
-        environment_.code_page_marked(*this, *page);
-        ram_.mark_code(*page);
+    if (ram_.mark_code(page->index)) {
+        drop_store_entries(page->index);
+        environment_.code_page_marked(*this, page->index);
+        ram_.mark_code(page->index);
     }
-    const u32 generation = ram_.code_generation(*page);
+    const u32 generation = ram_.code_generation(page->index);
     u32 known;
     if (blocks_.generation_of(physical >> page_shift, known) && known != generation) {
         blocks_.drop_page(physical >> page_shift);
@@ -201,8 +202,9 @@ Block* Hart::lookup(u64 pc) {
     return build(pc, physical, BlockCache::max_slots);
 }
 
-// A block of at most `max_instructions`; a full one is entered in the cache, any other one is scratch.
-Block* Hart::build(u64 pc, u64 physical, unsigned max_instructions) {
+// A block of at most `max_instructions`; a full one is entered in the cache if it may be kept, any other one
+// is scratch.
+Block* Hart::build(u64 pc, u64 physical, unsigned max_instructions, bool keep) {
     Insn slots[BlockCache::max_slots];
     u16 ops[BlockCache::max_slots];
     unsigned used = 0;
@@ -221,7 +223,7 @@ Block* Hart::build(u64 pc, u64 physical, unsigned max_instructions) {
         return nullptr;
     }
     bool ended = false;
-    bool cacheable = true;
+    bool cacheable = keep;
     Insn* float_check = nullptr;
     const auto put = [&](const Insn& insn, u16 op) {
         slots[used] = insn;
@@ -234,6 +236,8 @@ Block* Hart::build(u64 pc, u64 physical, unsigned max_instructions) {
     };
     u16 exits[BlockCache::span / 2 + 1];
     unsigned exit_count = 0;
+    JumpTargets* const targets =
+        max_instructions == BlockCache::max_slots ? &JumpTargets::none : &JumpTargets::never;
     const auto put_exit = [&] {
         exits[exit_count++] = static_cast<u16>(used);
         // For now the count at the exit; what is left of the block is known once all of it is.
@@ -256,7 +260,7 @@ Block* Hart::build(u64 pc, u64 physical, unsigned max_instructions) {
                 cacheable = false;
                 const auto next_page = fetch_page(pc + at + 2);
                 if (!next_page) return nullptr;
-                const u8* rest = ram_.host(ram_.base() + *next_page * page_size, 2);
+                const u8* rest = ram_.host(ram_.base() + next_page->index * page_size, 2);
                 if (rest == nullptr) {
                     raise(exc_fetch_access, pc + at + 2);
                     return nullptr;
@@ -288,7 +292,7 @@ Block* Hart::build(u64 pc, u64 physical, unsigned max_instructions) {
             // Behind a branch the state may have got another way: what is checked there is checked again.
             float_check = nullptr;
         } else if (ended) {
-            put_data(Place{place, place + length, 0});
+            put_data(Place{place, place + length, targets});
         }
     }
     if (!ended) {
@@ -326,7 +330,19 @@ Block* Hart::build_scratch(u64 pc, unsigned max_instructions) {
         if (triggers_.fetch_armed) trigger_fires(Access::fetch, pc, 1);
         return nullptr;
     }
-    return build(pc, ram_.base() + *page * page_size + (pc & page_mask), max_instructions);
+    const u64 physical = ram_.base() + page->index * page_size + (pc & page_mask);
+    return page->whole ? build(pc, physical, max_instructions) : build_split(pc, physical);
+}
+
+// On a page of which PMP allows a part, each instruction is fetched on its own and each of its parcels
+// checked.
+Block* Hart::build_split(u64 pc, u64 physical) {
+    const u64 behind = pc + 2;
+    if ((behind & page_mask) != 0) {
+        const u8* const host = ram_.host(physical, 2);
+        if (host != nullptr && !is_compressed(load_half(host)) && !fetch_page(behind)) return nullptr;
+    }
+    return build(pc, physical, 1, false);
 }
 
 Block* Hart::block_of(const Insn* insn) {

@@ -245,8 +245,9 @@ class Hart {
     // decode.cpp
     Block* block_at(u64 pc);  // null: fault_ says why
     Block* lookup(u64 pc);    // the same, where the cached jumps do not know it
-    Block* build(u64 pc, u64 physical, unsigned max_instructions);
+    Block* build(u64 pc, u64 physical, unsigned max_instructions, bool keep = true);
     Block* build_scratch(u64 pc, unsigned max_instructions);
+    Block* build_split(u64 pc, u64 physical);
     static Block* block_of(const Insn* insn);
     struct Position {
         u64 pc, cycles;
@@ -255,7 +256,11 @@ class Hart {
     void locate();              // makes it that of pc_ and cycles_
     // How many instructions cycles_ counts that have not been executed.
     u64 ahead() const { return cycles_ - position().cycles; }
-    std::optional<u64> fetch_page(u64 pc);  // index in guest RAM
+    struct FetchPage {
+        u64 index;   // in guest RAM
+        bool whole;  // what is true of one address of it is true of all; else PMP splits it
+    };
+    std::optional<FetchPage> fetch_page(u64 pc);
     void drop_stale_code();
     void flush_jump_caches();
 
@@ -268,6 +273,8 @@ class Hart {
     std::optional<Translation> walk(u64 address, Access access, Mode mode, bool update, unsigned size);
     WalkEntry walk_entry(u64 entry_address, Access use, Access reports, u64 address, bool update);
     std::optional<Translation> translate_for(u64 address, Access access, unsigned size);
+    // The first entry lets everyone do anything everywhere: so does our own firmware.
+    bool pmp_is_open() const { return pmpcfg_[0] == 0x1f && pmpaddr_[0] == (u64{1} << 54) - 1; }
     bool pmp_allows(u64 physical, u64 length, Access access, Privilege mode, bool& whole_page) const;
     void select_translation();
     TlbSet& set_for(Mode mode, bool data);
@@ -288,6 +295,7 @@ class Hart {
     bool load_slow(u64 address, T& value);
     template <typename T>
     bool store_slow(u64 address, T value);
+    u8* plain_page(u64 address, unsigned size, Access access);
     bool load_any(u64 address, unsigned size, u64& value);
     bool store_any(u64 address, unsigned size, u64 value);
     bool load_misaligned(u64 address, unsigned size, u64& value);
@@ -522,7 +530,9 @@ class Hart {
     static constexpr unsigned space_count = 8;
     std::array<TranslationSpace, space_count> spaces_;
     u64 space_clock_ = 0;
-    TranslationSpace* recent_space_ = nullptr;  // the last one that space_for found
+    // Of the data context, where plain_page may be asked: the bits of an entry that it accepts; otherwise 0.
+    TranslationSpace* data_space_ = nullptr;
+    u64 plain_entry_ = 0;
     BlockCache blocks_;
     u64 code_epoch_seen_ = 0;
     u64 code_version_ = 0;  // changes whenever blocks were dropped: links looked up before are void

@@ -142,9 +142,11 @@ u16 link_of(const Insn* insn) {
         AT;       \
         locate(); \
     } while (0)
+// Read where it lies: as an atomic's its address would take up a register for the whole function.
+#define LIMIT (*reinterpret_cast<const volatile u64*>(&limit_))
+#define PASSED UNLIKELY(cycles > LIMIT)
 // Every way into a block is written out where it is used, so that each is an indirect jump of its own that
 // the host predicts by itself.
-#define PASSED UNLIKELY(cycles > limit_.load(std::memory_order_relaxed))
 #define TAKE                            \
     do {                                \
         cycles += exit_of(insn).adjust; \
@@ -152,23 +154,31 @@ u16 link_of(const Insn* insn) {
         insn = exit_of(insn).target;    \
         DISPATCH;                       \
     } while (0)
-#define FALL_THROUGH TAKE
-#define BRANCH(condition)    \
-    do {                     \
-        if (condition) TAKE; \
-        insn += 2;           \
-        DISPATCH;            \
+#define BRANCH(condition)            \
+    do {                             \
+        if (LIKELY(condition)) TAKE; \
+        insn += 2;                   \
+        DISPATCH;                    \
     } while (0)
-#define JUMP(to)                                                               \
-    do {                                                                       \
-        target = (to);                                                         \
-        const JumpEntry& jump_ = fetch_set_->jump[TlbSet::jump_index(target)]; \
-        if (UNLIKELY(jump_.pc != target)) goto unknown;                        \
-        insn = jump_.block->insns;                                             \
-        cycles += jump_.block->count;                                          \
-        page = target & ~page_mask;                                            \
-        if (PASSED) goto put_off;                                              \
-        DISPATCH;                                                              \
+// Through a register: see JumpTargets for why the targets are compared one after another.
+#define JUMP(to)                                                                                      \
+    do {                                                                                              \
+        target = (to);                                                                                \
+        const JumpTargets* const known_ = PLACE.targets;                                              \
+        if (UNLIKELY(known_->version != fetch_set_->jump_version)) goto unknown;                      \
+        TARGET(0) TARGET(1) TARGET(2) TARGET(3) TARGET(4) TARGET(5) TARGET(6) TARGET(7) goto unknown; \
+        ENTER;                                                                                        \
+    } while (0)
+#define TARGET(i)                        \
+    if (known_->targets[i].pc == target) \
+        insn = known_->targets[i].insns; \
+    else
+#define ENTER                                                \
+    do {                                                     \
+        cycles += Block::of(const_cast<Insn*>(insn))->count; \
+        page = target & ~page_mask;                          \
+        if (PASSED) goto put_off;                            \
+        DISPATCH;                                            \
     } while (0)
 #define RAISE(cause, value)  \
     do {                     \
@@ -411,6 +421,16 @@ u16 link_of(const Insn* insn) {
 #define ALU_slliw(a, b, i) SEXT32(static_cast<u32>(a) << (i)->imm)
 #define ALU_srliw(a, b, i) SEXT32(static_cast<u32>(a) >> (i)->imm)
 #define ALU_lui(a, b, i) static_cast<u64>(static_cast<i64>((i)->imm))
+#define ALU_sltiu(a, b, i)                                 \
+    u64 {                                                  \
+        (a) < static_cast<u64>(static_cast<i64>((i)->imm)) \
+    }
+#define ALU_sltu(a, b, i) \
+    u64 {                 \
+        (a) < (b)         \
+    }
+#define ALU_sub(a, b, i) ((a) - (b))
+#define ALU_subw(a, b, i) SEXT32((a) - (b))
 #define ALU_add(a, b, i) ((a) + (b))
 #define ALU_addw(a, b, i) SEXT32((a) + (b))
 #define ALU_mul(a, b, i) ((a) * (b))
@@ -455,11 +475,15 @@ RunResult Hart::interpret(u64 until, const void* const** table) {
 leave : {
     // An exit that has not been taken before, or that the limit forbids to take now.
     Exit& exit = exit_of(insn);
+    if (exit.target == nullptr && static_cast<u32>(insn->imm) >= page_size) {
+        cycles -= Exit::unlinked;
+        target = page + IMM;
+        goto elsewhere;
+    }
     cycles_ = cycles - (exit.target == nullptr ? Exit::unlinked : Block::of(exit.target)->count);
     pc_ = page + IMM;
     at_insn_ = nullptr;
     if (exit.target != nullptr) goto settle;
-    if (static_cast<u32>(insn->imm) >= page_size) goto find;
     // The first time: find the successor and remember it.
     const Block* const from = block_of(insn);
     const u64 physical_page = from->physical & ~page_mask;
@@ -498,9 +522,31 @@ resume:
     if (INTERRUPTED) goto settle;
     goto find;
 
-unknown:
+unknown : {
+    // By the jump at `insn`.
+    const JumpEntry& jump = fetch_set_->jump[TlbSet::jump_index(target)];
+    if (LIKELY(jump.pc == target)) {
+        JumpTargets*& known = const_cast<Place&>(PLACE).targets;
+        insn = jump.block->insns;
+        blocks_.remember_target(known, fetch_set_->jump_version, target, jump.block->insns);
+        ENTER;
+    }
     pc_ = target;
     cycles_ = cycles;
+    goto find;
+}
+
+elsewhere : {
+    // A known place on another page.
+    const JumpEntry& jump = fetch_set_->jump[TlbSet::jump_index(target)];
+    if (LIKELY(jump.pc == target)) {
+        insn = jump.block->insns;
+        ENTER;
+    }
+    pc_ = target;
+    cycles_ = cycles;
+    goto find;
+}
 
 find : {
     // pc_ and cycles_ say where to go on.

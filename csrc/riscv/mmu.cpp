@@ -75,9 +75,10 @@ Mode Hart::data_mode() const {
 }
 
 bool Hart::pmp_allows(u64 physical, u64 length, Access access, Privilege mode, bool& whole_page) const {
+    whole_page = true;
+    if (pmp_is_open()) return true;
     const u64 page = physical & ~page_mask;
     const u64 end = physical + length;
-    whole_page = true;
     for (unsigned i = 0; i < 16; ++i) {
         const u8 cfg = pmpcfg_[i];
         u64 low;
@@ -209,7 +210,6 @@ TranslationSpace& Hart::space_for(bool guest) {
         TranslationSpace& space = spaces_[i];
         if (space.valid && space.satp == satp && space.hgatp == hgatp) {
             space.last_use = ++space_clock_;
-            recent_space_ = &space;
             return space;
         }
         if (oldest == nullptr || space.last_use < oldest->last_use) oldest = &space;
@@ -219,7 +219,6 @@ TranslationSpace& Hart::space_for(bool guest) {
     oldest->satp = satp;
     oldest->hgatp = hgatp;
     oldest->last_use = ++space_clock_;
-    recent_space_ = oldest;
     return *oldest;
 }
 
@@ -249,6 +248,11 @@ void Hart::select_translation() {
     pointer_signed_ = data.level != Privilege::machine && levels_of(data.guest ? h_.vsatp : satp_) != 0;
     fetch_set_ = &set_for({privilege_, virtual_}, false);
     data_set_ = &set_for(data, true);
+    plain_entry_ = 0;
+    if (!data.guest && pointer_bits_ == 0 && data.level != Privilege::machine && levels_of(satp_) != 0) {
+        data_space_ = &space_for(false);
+        plain_entry_ = pte::v | pte::r | pte::a | (data.level == Privilege::user ? pte::u : 0);
+    }
     update_unit_states();
     if (performance_.active) [[unlikely]]
         performance_mode_changed();
@@ -285,7 +289,6 @@ void Hart::flush_all() {
 void Hart::drop_spaces() {
     for (TranslationSpace& space : spaces_) space = {};
     spaces_[0].valid = true;
-    recent_space_ = nullptr;
 }
 
 void Hart::flush_range(u64 start, u64 size, const FenceScope& scope) {
@@ -360,8 +363,37 @@ void Hart::drop_store_entries_of_code() {
 
 // ---------------------------------------------------------------- accesses that miss
 
+// Most misses: of a page of RAM in a table that is known, and nothing is to be decided or updated. It finds
+// what the walk would; where it does not (null) nothing has happened yet.
+u8* Hart::plain_page(u64 address, unsigned size, Access access) {
+    if (plain_entry_ == 0 || triggers_.data_armed || (address & (size - 1)) != 0 || !pmp_is_open())
+        return nullptr;
+    const TranslationSpace::Leaf& known =
+        data_space_->leaves[(address >> 21) % TranslationSpace::leaf_entries];
+    if (known.tag != address >> 21) return nullptr;
+    const u8* const at = ram_.host(known.table + bits(address, 12, 9) * 8, 8);
+    if (at == nullptr) return nullptr;
+    const u64 entry = __atomic_load_n(reinterpret_cast<const u64*>(at), __ATOMIC_ACQUIRE);
+    const u64 writable = access == Access::store ? pte::w | pte::d : 0;
+    constexpr u64 decides = pte::v | pte::r | pte::a | pte::u | ~u64{0} << 54;
+    if ((entry & (decides | writable)) != (plain_entry_ | writable)) return nullptr;
+    const u64 physical = bits(entry, 10, 44) << page_shift | (address & page_mask);
+    u8* const host = ram_.host(physical, size);
+    if (host == nullptr || (access == Access::store && watched(physical))) return nullptr;
+    ++stats_.tlb_misses;
+    ++stats_.page_walks;
+    ++stats_.table_reads;
+    ++performance_.tlb_misses[static_cast<unsigned>(access)];
+    return host;
+}
+
 // The TLBs hold pointers as they are: what they stand for is the set's own affair.
 bool Hart::load_any(u64 pointer, unsigned size, u64& value) {
+    if (const u8* const host = plain_page(pointer, size, Access::load)) {
+        data_set_->fill_load(pointer, host);
+        value = load_host(host, size);
+        return true;
+    }
     const u64 address = unmasked(pointer);
     if (triggers_.data_armed && trigger_fires(Access::load, address, size)) return false;
     if ((address & (size - 1)) != 0) return load_misaligned(pointer, size, value);
@@ -387,6 +419,11 @@ bool Hart::load_any(u64 pointer, unsigned size, u64& value) {
 }
 
 bool Hart::store_any(u64 pointer, unsigned size, u64 value) {
+    if (u8* const host = plain_page(pointer, size, Access::store)) {
+        data_set_->fill_store(pointer, host);
+        store_host(host, size, value);
+        return true;
+    }
     const u64 address = unmasked(pointer);
     if (triggers_.data_armed && trigger_fires(Access::store, address, size)) return false;
     if ((address & (size - 1)) != 0) return store_misaligned(pointer, size, value);

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <bit>
 #include <memory>
 
@@ -45,6 +46,8 @@ struct TlbSet {
     std::array<TlbEntry, data_entries> store;
     std::array<FetchEntry, fetch_entries> fetch;
     std::array<JumpEntry, jump_entries> jump;
+    // Of what `jump` holds: JumpTargets found under another one are void. No two sets ever have the same.
+    u64 jump_version = new_jump_version();
     // Which virtual pages `jump` may lead into, hashed: most flushes of one page need not touch it.
     std::array<u64, 16> jump_pages{};
     // Which runs of entries of `load` and `store` were written to since the last flush.
@@ -86,6 +89,7 @@ struct TlbSet {
         if (jump_pages == decltype(jump_pages){}) return;
         jump.fill({});
         jump_pages = {};
+        jump_version = new_jump_version();
     }
     void flush_page(u64 address) {
         // By all pointers to it: bits that are ignored in some sets are not compared.
@@ -100,6 +104,10 @@ struct TlbSet {
     }
 
   private:
+    static u64 new_jump_version() {
+        static std::atomic<u64> last{0};
+        return last.fetch_add(1, std::memory_order_relaxed) + 1;
+    }
     void fill(std::array<TlbEntry, data_entries>& table, u64 address, const u8* host) {
         const unsigned index = data_index(address);
         used_groups |= u64{1} << (index / group_entries);

@@ -12,12 +12,12 @@
 #include "drivers/block.h"
 #include "kernel/bootargs.h"
 #include "kernel/clock.h"
+#include "kernel/controller.h"
 #include "kernel/iommu.h"
 #include "kernel/memory.h"
 #include "kernel/mmio.h"
 #include "kernel/page_table.h"
 #include "kernel/platform.h"
-#include "kernel/plic.h"
 #include "kernel/print.h"
 #include "kernel/riscv.h"
 #include "kernel/string.h"
@@ -389,7 +389,7 @@ void ahci_start(const struct pci_function* function) {
         port_write(port, PxIE, PxIS_REGISTER_FIS | PxIS_SET_DEVICE_BITS | PxIS_FATAL);
         block_register(&port->block);
     }
-    plic_connect(function->interrupt, handle_interrupt, controller);
+    controller_connect(function->interrupt, handle_interrupt, controller);
     mmio_write32(controller->registers + IS, 0xffffffff);
     mmio_write32(controller->registers + GHC, mmio_read32(controller->registers + GHC) | GHC_INTERRUPTS);
 }

@@ -9,12 +9,12 @@
 
 #include "drivers/nic.h"
 #include "kernel/bootargs.h"
+#include "kernel/controller.h"
 #include "kernel/iommu.h"
 #include "kernel/memory.h"
 #include "kernel/mmio.h"
 #include "kernel/page_table.h"
 #include "kernel/platform.h"
-#include "kernel/plic.h"
 #include "kernel/print.h"
 #include "kernel/riscv.h"
 #include "network/packet.h"
@@ -339,7 +339,7 @@ void e1000e_start(const struct pci_function* function) {
     for (unsigned i = 0; i < 6; i++) card->nic.mac[i] = (uint8_t)(i < 4 ? low >> 8 * i : high >> 8 * (i - 4));
     start_transmitting(card);
     start_receiving(card);
-    plic_connect(function->interrupt, handle_interrupt, card);
+    controller_connect(function->interrupt, handle_interrupt, card);
     set(card, ITR, 1000000000 / 256 / (uint32_t)bootargs_number("e1000e.rate", INTERRUPT_RATE));
     set(card, IMS, INTERRUPT_RECEIVE);
     nic_register(&card->nic);

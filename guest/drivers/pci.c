@@ -1,7 +1,7 @@
 /*
  * PCI Express: PCI Express Base Specification 6.0, 7.2.2 "PCI Express Enhanced Configuration Access
  * Mechanism" and 7.5.1 "PCI-Compatible Configuration Registers"; base address registers and their sizing
- * are 7.5.1.2.1. How an interrupt pin reaches the PLIC is the device tree's interrupt-map (Devicetree
+ * are 7.5.1.2.1. How an interrupt pin reaches the controller is the device tree's interrupt-map (Devicetree
  * Specification v0.4, 2.4.3). Only the root bus is walked: buses behind bridges stay unused.
  */
 #include "drivers/pci.h"
@@ -88,15 +88,16 @@ static void assign_bars(struct pci_function* function) {
 }
 
 /*
- * interrupt-map: rows of child address (3 cells), pin (1), parent phandle (1), parent address (none, for a
- * PLIC), parent interrupt (1). Address and pin are compared under interrupt-map-mask.
+ * interrupt-map: rows of child address (3 cells), pin (1), parent phandle (1), parent address and interrupt
+ * (for a PLIC its source; for an APLIC source and type). Address and pin are compared under
+ * interrupt-map-mask.
  */
 static uint32_t find_interrupt(const struct pci_function* function) {
     uint8_t pin = mmio_read8(configuration_of(function) + INTERRUPT_PIN); /* 1 is INTA#, 0 is none */
     if (pin == 0) return 0;
     const struct platform_pci* pci = &platform.pci;
     uint32_t wanted[4] = {(uint32_t)function->device << 11 | (uint32_t)function->function << 8, 0, 0, pin};
-    uint32_t row_size = 4 * (4 + 1 + pci->interrupt_parent_address_cells + 1);
+    uint32_t row_size = 4 * (4 + 1 + pci->interrupt_parent_address_cells + pci->interrupt_parent_cells);
     for (uint32_t at = 0; at + row_size <= pci->interrupt_map_length; at += row_size) {
         const uint8_t* row = pci->interrupt_map + at;
         bool match = true;
@@ -104,7 +105,7 @@ static uint32_t find_interrupt(const struct pci_function* function) {
             uint32_t mask = pci->interrupt_map_mask[i];
             match = match && (fdt_cells(row + 4 * i, 1) & mask) == (wanted[i] & mask);
         }
-        if (match) return (uint32_t)fdt_cells(row + row_size - 4, 1);
+        if (match) return (uint32_t)fdt_cells(row + 4 * (4 + 1 + pci->interrupt_parent_address_cells), 1);
     }
     return 0;
 }

@@ -13,7 +13,7 @@ struct pci_function {
     uint32_t class_code; /* base class, subclass, programming interface */
     uint64_t bar[PCI_BAR_COUNT];
     uint64_t bar_size[PCI_BAR_COUNT];
-    uint32_t interrupt; /* the PLIC source of its INTx line; 0 for none */
+    uint32_t interrupt; /* the controller's source of its INTx line; 0 for none */
     bool behind_iommu;
     uint32_t requester_id; /* by which the IOMMU knows it */
 };

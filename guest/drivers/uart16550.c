@@ -10,9 +10,9 @@
 
 #include "drivers/console.h"
 #include "kernel/clock.h"
+#include "kernel/controller.h"
 #include "kernel/mmio.h"
 #include "kernel/page_table.h"
-#include "kernel/plic.h"
 #include "kernel/print.h"
 
 enum {
@@ -147,7 +147,7 @@ void uart16550_start(const struct device_place* place, uint32_t register_shift) 
         .read = read_bytes,
         .readable = readable,
     };
-    plic_connect(place->interrupt, handle_interrupt, &uart);
+    controller_connect(place->interrupt, handle_interrupt, &uart);
     write_register(IER, IER_RECEIVED);
     console_register(&uart.console);
 }

@@ -1,8 +1,8 @@
 /* Starting and serving a virtio device: virtio 1.2, 3.1.1 "Driver Requirements: Device Initialization". */
 #include "drivers/virtio.h"
 
+#include "kernel/controller.h"
 #include "kernel/mmio.h"
-#include "kernel/plic.h"
 #include "kernel/print.h"
 #include "kernel/riscv.h"
 
@@ -67,7 +67,7 @@ static void handle_interrupt(void* context) {
 void virtio_ready(struct virtio_device* device, void (*queues_changed)(void* driver), void* driver) {
     device->queues_changed = queues_changed;
     device->driver = driver;
-    plic_connect(device->interrupt, handle_interrupt, device);
+    controller_connect(device->interrupt, handle_interrupt, device);
     add_status(device, DRIVER_OK);
 }
 

@@ -2,12 +2,12 @@
 #include "drivers/devices.h"
 #include "kernel/bootargs.h"
 #include "kernel/clock.h"
+#include "kernel/controller.h"
 #include "kernel/hart.h"
 #include "kernel/iommu.h"
 #include "kernel/memory.h"
 #include "kernel/page_table.h"
 #include "kernel/platform.h"
-#include "kernel/plic.h"
 #include "kernel/print.h"
 #include "kernel/riscv.h"
 #include "kernel/sbi.h"
@@ -23,7 +23,7 @@ void kernel_main(uint64_t hart_id, const void* device_tree) {
     hart_start_boot(hart_id);
     memory_start();
     page_table_start();
-    plic_start();
+    controller_start();
     clock_start();
     interrupts_enable();
     devices_start();

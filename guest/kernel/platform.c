@@ -1,7 +1,8 @@
 /*
  * Finds the machine in its device tree: Devicetree Specification v0.4 (chapter 2 for the standard properties,
- * chapter 3 for /cpus, /memory, /chosen), and the bindings "riscv,cpus", "sifive,plic-1.0.0", "ns16550a",
- * "virtio,mmio" and "pci-host-ecam-generic" of the Linux kernel's Documentation/devicetree/bindings.
+ * chapter 3 for /cpus, /memory, /chosen), and the bindings "riscv,cpus", "sifive,plic-1.0.0", "riscv,aplic",
+ * "riscv,imsics", "ns16550a", "virtio,mmio" and "pci-host-ecam-generic" of the Linux kernel's
+ * Documentation/devicetree/bindings.
  */
 #include "kernel/platform.h"
 
@@ -11,7 +12,7 @@
 
 struct platform platform;
 
-enum { MAX_DEPTH = 8 };
+enum { MAX_DEPTH = 8, MAX_WIRINGS = 4 };
 
 /* What a node means to its children: how many cells an address and a size take (2.3.5). */
 struct level {
@@ -60,7 +61,7 @@ static void found_cpu(const struct fdt* fdt, const struct fdt_node* node) {
     const void* reg = fdt_property(fdt, node, "reg", &length);
     hart->id = reg != NULL && length >= 4 ? fdt_cells(reg, length / 4 > 2 ? 2 : length / 4) : 0;
     hart->isa = fdt_string(fdt, node, "riscv,isa");
-    hart->plic_context = -1;
+    hart->controller_index = -1;
     platform.has_sstc = isa_has_sstc(fdt, node, hart->isa);
 }
 
@@ -109,15 +110,38 @@ static void found_chosen(const struct fdt* fdt, const struct fdt_node* node) {
 }
 
 /*
- * Binding sifive,plic-1.0.0: the n-th row of interrupts-extended is the PLIC's context n, and names the
- * hart's controller and the interrupt it raises there: 9 is the S-mode external interrupt.
+ * Bindings sifive,plic-1.0.0, riscv,aplic and riscv,imsics: the n-th row of interrupts-extended is the PLIC's
+ * context n, the APLIC's hart index n, or the n-th IMSIC, and names the hart's controller and the interrupt
+ * it raises there: 9 is the S-mode external interrupt. Those of M-mode's controllers name another.
  */
-static void assign_plic_contexts(const uint8_t* row, uint32_t length) {
-    for (int context = 0; row != NULL && length >= 8; context++, row += 8, length -= 8)
+struct wiring {
+    const uint8_t* rows;
+    uint32_t length;
+};
+
+static void assign_controllers(struct wiring wiring) {
+    const uint8_t* row = wiring.rows;
+    for (int index = 0; row != NULL && wiring.length >= 8; index++, row += 8, wiring.length -= 8)
         for (unsigned i = 0; i < platform.hart_count; i++)
             if (fdt_cells(row, 1) == platform.harts[i].interrupt_controller &&
                 fdt_cells(row + 4, 1) == INTERRUPT_EXTERNAL)
-                platform.harts[i].plic_context = context;
+                platform.harts[i].controller_index = index;
+}
+
+static void found_wiring(struct wiring wirings[MAX_WIRINGS], const struct fdt* fdt,
+                         const struct fdt_node* node) {
+    unsigned free = 0;
+    while (free < MAX_WIRINGS && wirings[free].rows != NULL) free++;
+    if (free == MAX_WIRINGS) return;
+    wirings[free].rows = fdt_property(fdt, node, "interrupts-extended", &wirings[free].length);
+}
+
+static void found_controller(struct device_place* place, const char* sources, const struct fdt* fdt,
+                             const struct fdt_node* node, struct device_place where) {
+    *place = where;
+    platform.source_count = fdt_u32(fdt, node, sources, 0);
+    platform.pci.interrupt_parent_address_cells = fdt_u32(fdt, node, "#address-cells", 0);
+    platform.pci.interrupt_parent_cells = fdt_u32(fdt, node, "#interrupt-cells", 1);
 }
 
 void platform_discover(const void* device_tree) {
@@ -129,9 +153,8 @@ void platform_discover(const void* device_tree) {
     for (unsigned i = 0; fdt_reservation(&fdt, i, &base, &size); i++) reserve(base, size);
 
     struct level levels[MAX_DEPTH] = {[0] = {.address_cells = 2, .size_cells = 1}};
-    const uint8_t* plic_rows = NULL;
-    uint32_t plic_rows_length = 0;
 
+    struct wiring wirings[MAX_WIRINGS] = {{0}};
     struct fdt_node node = {0};
     while (fdt_next(&fdt, &node)) {
         if (node.depth < 1 || node.depth >= MAX_DEPTH) continue;
@@ -165,10 +188,16 @@ void platform_discover(const void* device_tree) {
             reserve(place.base, place.size);
         } else if (fdt_string_list_has(&fdt, &node, "compatible", "sifive,plic-1.0.0") ||
                    fdt_string_list_has(&fdt, &node, "compatible", "riscv,plic0")) {
-            platform.plic = place;
-            platform.plic_source_count = fdt_u32(&fdt, &node, "riscv,ndev", 0);
-            platform.pci.interrupt_parent_address_cells = fdt_u32(&fdt, &node, "#address-cells", 0);
-            plic_rows = fdt_property(&fdt, &node, "interrupts-extended", &plic_rows_length);
+            found_controller(&platform.plic, "riscv,ndev", &fdt, &node, place);
+            found_wiring(wirings, &fdt, &node);
+        } else if (fdt_string_list_has(&fdt, &node, "compatible", "riscv,aplic")) {
+            /* A domain that has others below it is the firmware's. */
+            if (fdt_property(&fdt, &node, "riscv,children", NULL) != NULL) continue;
+            found_controller(&platform.aplic, "riscv,num-sources", &fdt, &node, place);
+            found_wiring(wirings, &fdt, &node);
+        } else if (fdt_string_list_has(&fdt, &node, "compatible", "riscv,imsics")) {
+            found_wiring(wirings, &fdt, &node);
+            platform.has_imsic = true;
         } else if (fdt_string_list_has(&fdt, &node, "compatible", "riscv,iommu")) {
             platform.iommu = place;
         } else if (fdt_string_list_has(&fdt, &node, "compatible", "ns16550a")) {
@@ -182,7 +211,7 @@ void platform_discover(const void* device_tree) {
             if (!platform.has_pci) found_pci(&fdt, &node, place);
         }
     }
-    assign_plic_contexts(plic_rows, plic_rows_length);
+    for (unsigned i = 0; i < MAX_WIRINGS; i++) assign_controllers(wirings[i]);
     if (platform.memory.size == 0) panic("the device tree names no memory\n");
     if (platform.hart_count == 0) panic("the device tree names no hart\n");
     if (platform.timebase_frequency == 0) panic("the device tree has no timebase-frequency\n");

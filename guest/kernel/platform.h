@@ -18,7 +18,7 @@ struct address_range {
 struct device_place {
     uint64_t base;
     uint64_t size;
-    uint32_t interrupt; /* source number at the PLIC; 0 is none */
+    uint32_t interrupt; /* source number at the PLIC or APLIC; 0 is none */
     bool behind_iommu;
     uint32_t device_id; /* by which the IOMMU knows it */
 };
@@ -37,15 +37,19 @@ struct platform {
         uint64_t id;
         uint32_t interrupt_controller; /* phandle of the hart's own controller */
         const char* isa;
-        int plic_context; /* the PLIC's context for this hart's S-mode external interrupt, -1 for none */
+        /* The PLIC's context, or the APLIC's or IMSICs' hart index, by which an interrupt controller knows
+         * this hart's S-mode external interrupt; -1 for none. */
+        int controller_index;
     } harts[MAX_HARTS];
     uint64_t timebase_frequency;
     bool has_sstc;
 
     struct device_place iommu;
 
-    struct device_place plic;
-    uint32_t plic_source_count;
+    /* One of these two has the devices' wires; with IMSICs the APLIC sends messages to them. */
+    struct device_place plic, aplic;
+    uint32_t source_count;
+    bool has_imsic;
 
     struct device_place uart;
     uint32_t uart_register_shift;
@@ -62,7 +66,7 @@ struct platform {
         const uint8_t* interrupt_map; /* rows of cells, see pci.c */
         uint32_t interrupt_map_length;
         uint32_t interrupt_map_mask[4];
-        uint32_t interrupt_parent_address_cells;
+        uint32_t interrupt_parent_address_cells, interrupt_parent_cells; /* the latter without the former */
         uint32_t iommu_first, iommu_count, iommu_device_id; /* which functions stand behind the IOMMU */
     } pci;
 };

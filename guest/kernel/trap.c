@@ -8,9 +8,9 @@
 #include <stddef.h>
 
 #include "kernel/clock.h"
+#include "kernel/controller.h"
 #include "kernel/hart.h"
 #include "kernel/hart_offsets.h"
-#include "kernel/plic.h"
 #include "kernel/print.h"
 #include "kernel/riscv.h"
 #include "kernel/sbi.h"
@@ -97,7 +97,7 @@ void trap_handle(struct trap_frame* frame) {
     if ((frame->scause & SCAUSE_INTERRUPT) != 0) {
         switch (frame->scause & ~SCAUSE_INTERRUPT) {
             case INTERRUPT_EXTERNAL:
-                plic_handle_interrupt();
+                controller_handle_interrupt();
                 return;
             case INTERRUPT_TIMER:
                 clock_handle_interrupt();

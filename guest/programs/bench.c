@@ -17,8 +17,8 @@
 #include <stdarg.h>
 
 #include "kernel/bootargs.h"
+#include "kernel/controller.h"
 #include "kernel/platform.h"
-#include "kernel/plic.h"
 #include "kernel/print.h"
 #include "kernel/riscv.h"
 #include "kernel/sbi.h"
@@ -51,7 +51,7 @@ bool bench_wanted(struct bench_section* section, const char* format, ...) {
 void bench_begin(struct bench_section* section, uint64_t operations, uint64_t bytes) {
     section->operations = operations;
     section->bytes = bytes;
-    section->interrupts = plic_count(section->interrupt);
+    section->interrupts = controller_count(section->interrupt);
     sbi_mark_begin(section->name, operations, bytes);
     section->time = read_time();
     section->instret = read_instret();
@@ -63,7 +63,7 @@ void bench_end(struct bench_section* section) {
     sbi_mark_end(section->name, section->operations, section->bytes);
     section->instret = instret - section->instret;
     section->time = time - section->time;
-    section->interrupts = plic_count(section->interrupt) - section->interrupts;
+    section->interrupts = controller_count(section->interrupt) - section->interrupts;
 }
 
 static unsigned reported;

@@ -6,12 +6,12 @@
 #include "drivers/virtio_rng.h"
 #include "kernel/bootargs.h"
 #include "kernel/clock.h"
+#include "kernel/controller.h"
 #include "kernel/hart.h"
 #include "kernel/iommu.h"
 #include "kernel/memory.h"
 #include "kernel/page_table.h"
 #include "kernel/platform.h"
-#include "kernel/plic.h"
 #include "kernel/print.h"
 #include "kernel/sbi.h"
 #include "kernel/string.h"
@@ -84,8 +84,11 @@ void program_demo(void) {
           version & 0xffffff, sbi_implementation_name(sbi_implementation_id()), harts[0].id);
     introduce_harts();
     introduce_memory();
-    if (plic_present())
-        print("  plic      at 0x%lx, %u sources\n", platform.plic.base, platform.plic_source_count);
+    const struct controller* controller = controller_present();
+    if (controller != NULL)
+        print("  %-9s at 0x%lx, %u sources%s\n", controller->name,
+              platform.plic.size != 0 ? platform.plic.base : platform.aplic.base, platform.source_count,
+              platform.has_imsic ? ", to IMSICs" : "");
     if (platform.iommu.size != 0)
         print("  iommu     at 0x%lx, %s\n", platform.iommu.base,
               iommu_translates() ? "translating (iommu=strict)" : "passing all through");

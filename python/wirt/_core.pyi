@@ -1586,9 +1586,9 @@ def load_state(machine: Machine, state: SavedState) -> None:
     """
     Into a machine that was made for it; it is paused then.
     """
-def map_device(machine: Machine, base: typing.SupportsIndex, size: typing.SupportsIndex, name: str, device: typing.Any) -> None:
+def map_device(machine: Machine, base: typing.SupportsIndex, size: typing.SupportsIndex, name: str, device: typing.Any, saves: bool) -> None:
     """
-    Maps an object with read(offset, size) and write(offset, size, value) at a physical address.
+    Maps an object with read(offset, size) and write(offset, size, value), and if it saves with save() and load(state), at a physical address.
     """
 def memory_disk(size: typing.SupportsIndex) -> BlockBackend:
     """

@@ -10,15 +10,18 @@ from collections.abc import Callable
 from typing import Literal
 
 from wirt import _core
+from wirt.description import check_device
+from wirt.device import Device, MappedDevice
 from wirt.disk import Disk
 from wirt.errors import ConfigError, StateError
 from wirt.machine import Machine
 from wirt.net import Port, Switch
 
-__all__ = ["Clock", "NicChoice", "Pool", "fork"]
+__all__ = ["Clock", "DeviceChoice", "NicChoice", "Pool", "fork"]
 
 Clock = Literal["continue", "jump"]
 NicChoice = Callable[[int, Port], Port]
+DeviceChoice = Callable[[int, Device], Device]
 
 
 def fork(
@@ -27,6 +30,7 @@ def fork(
     *,
     start: bool | None,
     nets: NicChoice | None,
+    devices: DeviceChoice | None,
     clock: Clock,
     identity: bool,
 ) -> list[Machine]:
@@ -41,7 +45,10 @@ def fork(
         views = {disk: disk._view() for disk in machine._disks}
         slots = {name: machine._core.slot_of(name) for name in machine._plugged}
         plugged = dict(machine._plugged)
-    origin = _core.Origin(memory, None if plugged else state, machine._core.dtb)
+        mapped = list(machine._mapped)
+    # What has to be there when the state is loaded.
+    late = bool(plugged or mapped)
+    origin = _core.Origin(memory, None if late else state, machine._core.dtb)
     attached = set(plugged.values())
     clones: list[Machine] = []
     try:
@@ -55,8 +62,9 @@ def fork(
                 origin,
                 [Disk._on_view(disk, view) for disk, view in views.items() if disk not in attached],
                 [_port(number, net, nets) for net in machine._nets],
+                devices=[_device(number, old, devices) for old in mapped],
                 plugged=[(name, slots[name], copy(device)) for name, device in plugged.items()],
-                state=state if plugged else None,
+                state=state if late else None,
             )
             clones.append(clone)
             if identity:
@@ -76,11 +84,25 @@ def fork(
 def _port(number: int, net: Port, nets: NicChoice | None) -> Port:
     """The port of a clone's NIC; on a switch of its own, with the same address, unless the caller knows better."""
     if nets is None:
-        return Switch().port(net.mac, queue_pairs=net._queue_pairs, model=net.model)
+        own = Switch().port(net.mac, queue_pairs=net._queue_pairs, model=net.model)
+        own.link = net.link
+        return own
     port = nets(number, net)
     if port.model != net.model:
         raise ConfigError(f"nets: the clone's NIC is a {net.model}, and {port!r} is a {port.model}")
     return port
+
+
+def _device(number: int, old: MappedDevice, devices: DeviceChoice | None) -> MappedDevice:
+    if devices is None:
+        raise ConfigError(
+            f"{old.device._label}: a clone needs a device in Python of its own: give devices=, which returns one"
+        )
+    device = devices(number, old.device)
+    if device is old.device:
+        raise ConfigError(f"devices: {device!r} is this machine's own; a clone needs another object")
+    check_device(device, old.device._label, "devices")
+    return old._replace(device=device)
 
 
 class Pool:
@@ -91,6 +113,7 @@ class Pool:
             on, which closes it.
         size: how many copies wait.
         nets: as for :meth:`wirt.Machine.fork`; the number counts all copies of this pool.
+        devices: likewise.
         clock: as for :meth:`wirt.Machine.fork`; from the moment that a copy is handed out.
 
     Raises:
@@ -103,7 +126,13 @@ class Pool:
     """
 
     def __init__(
-        self, template: Machine, size: int = 4, *, nets: NicChoice | None = None, clock: Clock = "jump"
+        self,
+        template: Machine,
+        size: int = 4,
+        *,
+        nets: NicChoice | None = None,
+        devices: DeviceChoice | None = None,
+        clock: Clock = "jump",
     ) -> None:
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise ConfigError(f"size {size!r}: give a whole number of at least 1")
@@ -112,6 +141,7 @@ class Pool:
         self._template = template
         self._size = size
         self._nets = nets
+        self._devices = devices
         self._clock = clock
         self._made = 0
         self._ready: deque[Machine] = deque()
@@ -190,9 +220,11 @@ class Pool:
     def _make(self) -> Machine:
         number = self._made
         self._made += 1
-        nets = self._nets
-        choose = None if nets is None else lambda _, net: nets(number, net)
-        return fork(self._template, 1, start=False, nets=choose, clock="continue", identity=True)[0]
+        nets, devices = self._nets, self._devices
+        port = None if nets is None else lambda _, net: nets(number, net)
+        device = None if devices is None else lambda _, old: devices(number, old)
+        (clone,) = fork(self._template, 1, start=False, nets=port, devices=device, clock="continue", identity=True)
+        return clone
 
     def _keep_filled(self) -> None:
         while True:

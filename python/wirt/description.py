@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast, get_args
 
 from wirt import _core
 from wirt.configuration import Options, options_of
+from wirt.device import Device, MappedDevice
 from wirt.disk import Bus, Disk
 from wirt.errors import ConfigError, SnapshotError, StateError
 from wirt.net import NicModel, Port, Switch, parse_mac
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from wirt.machine import Machine
 
 __all__ = [
+    "DeviceDescription",
     "DiskDescription",
     "MachineDescription",
     "NetDescription",
@@ -29,6 +31,7 @@ __all__ = [
     "all_disks",
     "all_nets",
     "build",
+    "check_device",
     "check_disk",
     "describe",
     "new_port",
@@ -69,31 +72,44 @@ class Plugged(TypedDict):
     net: NetDescription | None
 
 
-class MachineDescription(TypedDict):
-    """A whole machine but its state. ``disks`` and ``nets`` are those that it was built with."""
+class DeviceDescription(TypedDict):
+    """A device in Python, and where it is."""
 
+    name: str
+    base: int
+    size: int  # bytes
+
+
+class _Always(TypedDict):
     options: Options
     disks: list[DiskDescription]
     nets: list[NetDescription]
     plugged: list[Plugged]  # in the order in which they were
 
 
+class MachineDescription(_Always, total=False):
+    """A whole machine but its state. ``disks`` and ``nets`` are those that it was built with."""
+
+    devices: list[DeviceDescription]  # in Python, in the order in which they were mapped; not there without any
+
+
 def describe(machine: Machine) -> MachineDescription:
     """The machine's parts, as JSON-able data; any thread, as long as nobody plugs devices in or out meanwhile.
 
     Raises:
-        StateError: it has a device written in Python, whose state nobody can save.
+        StateError: it has a device written in Python whose state nobody can save.
     """
-    if machine._mapped:
-        raise StateError(
-            f"{machine._mapped[0]}: the state of a device that is written in Python cannot be saved; "
-            "a machine with map_device() cannot be copied"
-        )
+    for mapped in machine._mapped:
+        if not mapped.device._saves:
+            raise StateError(
+                f"{mapped.device._label}: a device in Python can be copied if its class defines save() and load(), "
+                "and this one does not"
+            )
     plugged = list(machine._plugged.items())
     built_with = len(machine._disks) - sum(isinstance(device, Disk) for _, device in plugged)
     options = machine._options.copy()
     options["resolution"] = list(options["resolution"])
-    return {
+    description: MachineDescription = {
         "options": options,
         "disks": [_describe_disk(disk) for disk in machine._disks[:built_with]],
         "nets": [_describe_net(net) for net in machine._nets],
@@ -107,6 +123,11 @@ def describe(machine: Machine) -> MachineDescription:
             for name, device in plugged
         ],
     }
+    if machine._mapped:
+        description["devices"] = [
+            {"name": mapped.device._label, "base": mapped.base, "size": mapped.size} for mapped in machine._mapped
+        ]
+    return description
 
 
 def all_disks(description: MachineDescription) -> list[DiskDescription]:
@@ -125,7 +146,8 @@ def parse(data: object) -> MachineDescription:
     Raises:
         SnapshotError: it is no such thing.
     """
-    if not isinstance(data, dict) or data.keys() != MachineDescription.__required_keys__:
+    required, optional = MachineDescription.__required_keys__, MachineDescription.__optional_keys__
+    if not isinstance(data, dict) or not required <= data.keys() <= required | optional:
         raise SnapshotError("the machine's description has not the keys that this release knows")
     try:
         options = options_of(data["options"])
@@ -137,6 +159,8 @@ def parse(data: object) -> MachineDescription:
         "nets": [_parse_net(net) for net in _list(data, "nets")],
         "plugged": [_parse_plugged(plugged) for plugged in _list(data, "plugged")],
     }
+    if "devices" in data:
+        description["devices"] = [_parse_device(device) for device in _list(data, "devices")]
     return description
 
 
@@ -152,6 +176,21 @@ def check_disk(disk: Disk, wanted: DiskDescription, number: int) -> None:
             raise SnapshotError(f"disk {number}: its {key} is {have[key]!r}, and was {wanted[key]!r}: {disk!r}")
 
 
+def check_device(device: object, name: str, what: str) -> None:
+    """Whether an object can take the place of the device in Python of that name.
+
+    Raises:
+        ConfigError: it is no device, or cannot be copied.
+        SnapshotError: it is another one.
+    """
+    if not isinstance(device, Device):
+        raise ConfigError(f"{what}: {device!r} is no device: derive its class from wirt.Device")
+    if device._label != name:
+        raise SnapshotError(f"{what}: {device!r} is called {device._label!r}, and should be {name!r}")
+    if not device._saves:
+        raise ConfigError(f"{what}: {device!r} has no save() and load()")
+
+
 def new_port(net: NetDescription) -> Port:
     """A port on a network of its own."""
     return Switch().port(net["mac"], queue_pairs=net["queue_pairs"], model=net["model"])
@@ -165,6 +204,7 @@ def build(
     dtb: bytes,
     disks: Sequence[Disk],
     nets: Sequence[Port] | None = None,
+    devices: Sequence[Device] = (),
 ) -> Machine:
     """A machine of the described parts.
 
@@ -176,9 +216,10 @@ def build(
         disks: one for each of :func:`all_disks`; they pass :func:`check_disk`.
         nets: a port for each of :func:`all_nets`, whose address and model become the described ones; None: each NIC
             is on a network of its own.
+        devices: an object for each device in Python; they pass :func:`check_device`.
 
     Raises:
-        SnapshotError: disks or ports do not fit, or the state does not.
+        SnapshotError: disks, ports or devices do not fit, or the state does not.
         ConfigError: no machine can be built from that.
         StorageError: a disk is in use.
     """
@@ -196,17 +237,32 @@ def build(
     cold_disks, cold_nets = len(description["disks"]), len(description["nets"])
     more: dict[str, list[Any]] = {"disk": list(disks[cold_disks:]), "net": ports[cold_nets:]}
     plugged = [
-        (device["name"], device["slot"], more["disk" if device["disk"] is not None else "net"].pop(0))
-        for device in description["plugged"]
+        (card["name"], card["slot"], more["disk" if card["disk"] is not None else "net"].pop(0))
+        for card in description["plugged"]
     ]
-    # Devices that were plugged in are there again before any state is loaded.
+    wanted_devices = description.get("devices", [])
+    if len(devices) != len(wanted_devices):
+        names = ", ".join(f"{device['name']!r} at {device['base']:#x}" for device in wanted_devices)
+        raise SnapshotError(
+            f"the machine has {len(wanted_devices)} device(s) in Python{names and ': '}{names}; {len(devices)} are "
+            "given: give an object for each, with devices="
+        )
+    for number, (device, wanted_device) in enumerate(zip(devices, wanted_devices, strict=True)):
+        check_device(device, wanted_device["name"], f"device {number}")
+    mapped = [
+        MappedDevice(wanted_device["base"], wanted_device["size"], device)
+        for device, wanted_device in zip(devices, wanted_devices, strict=True)
+    ]
+    # These devices and those that were plugged in are there again before any state is loaded.
+    late = bool(plugged or mapped)
     return Machine._from_origin(
         description["options"],
-        _core.Origin(memory, None if plugged else state, dtb),
+        _core.Origin(memory, None if late else state, dtb),
         disks[:cold_disks],
         ports[:cold_nets],
+        devices=mapped,
         plugged=plugged,
-        state=state if plugged else None,
+        state=state if late else None,
     )
 
 
@@ -280,6 +336,10 @@ def _parse_net(data: object) -> NetDescription:
     except ConfigError as error:
         raise SnapshotError(str(error)) from None
     return cast(NetDescription, dict(net))
+
+
+def _parse_device(data: object) -> DeviceDescription:
+    return cast(DeviceDescription, dict(_checked(data, {"name": str, "base": int, "size": int}, "device in Python")))
 
 
 def _parse_plugged(data: object) -> Plugged:

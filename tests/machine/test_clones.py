@@ -250,8 +250,21 @@ def test_refusals(parent: wirt.Machine, tmp_path) -> None:
 
     with wirt.Machine(firmware=COUNT, memory="16M") as vm:
         vm.map_device(0x6000_0000, 0x1000, Dice())
-        with pytest.raises(wirt.StateError, match="written in Python"):
+        with pytest.raises(wirt.StateError, match=r"Dice: .* no save\(\) and load\(\)"):
             vm.fork()
+
+
+def test_a_cable_that_is_out_is_out_in_the_clone() -> None:
+    nets = [wirt.Switch().port(), wirt.Switch().port(model="e1000e")]
+    with wirt.Machine(firmware=COUNT, memory="16M", deterministic=True, nets=nets) as vm:
+        nets[0].link = nets[1].link = False
+        vm.run_for(100)
+        (clone,) = vm.fork(identity=False)
+        with clone:
+            assert [net.link for net in clone._nets] == [False, False]
+            for machine in (vm, clone):
+                machine.run_for(100_000)
+            assert clone.state_hash() == vm.state_hash()
 
 
 def test_pool(parent: wirt.Machine) -> None:

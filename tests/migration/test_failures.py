@@ -48,14 +48,20 @@ def patient(monkeypatch):
 def migrate(vm, proxy, **options):
     """Migrates through the proxy; once that withholds something, the source has waited long enough."""
 
+    over = threading.Event()
+
     def hurry():
         proxy.struck.wait()
-        for channel in vm.migration._channels:
-            channel.set_stall(0.2)
+        while not over.wait(0.05):
+            for channel in list(vm.migration._channels):
+                channel.set_stall(0.2)
 
     if proxy.fault.how in ("stall", "drop"):
         threading.Thread(target=hurry, daemon=True).start()
-    return vm.migrate(f"unix:{proxy.path}", **options)
+    try:
+        return vm.migrate(f"unix:{proxy.path}", **options)
+    finally:
+        over.set()
 
 
 def echoing(build, **options):

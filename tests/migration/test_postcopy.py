@@ -9,6 +9,7 @@ from support.firmware import SPIN
 from wirt import _core
 from wirt.description import build as build_from
 from wirt.description import describe
+from wirt.migration.destination import Reception
 from wirt.migration.postcopy import Pusher
 from wirt.migration.transport import Channel, Kind
 
@@ -51,6 +52,65 @@ def test_who_waits_for_a_page_waits_neither_for_the_push_nor_for_the_bandwidth(b
     source.join(600)
     assert vm.migration.state == "completed"
     assert moved.migration.missing_pages == 0
+
+
+def test_the_pages_that_hold_something_are_found_wherever_memory_comes_from(build):
+    """Untouched, mapped from a file that clones share, or changed since."""
+
+    def by_reading(machine):
+        content = bytes(machine.memory)
+        return [page for page in range(len(content) // 4096) if content[page * 4096 : page * 4096 + 4096].strip(b"\0")]
+
+    def numbers(machine):
+        pages = _core.used_pages(machine._core)
+        return [page for page in range(len(machine.memory) // 4096) if page in pages]
+
+    vm = build("echo", memory="32M")
+    vm.memory[0x8100_0000:0x8100_1000] = bytes(4096)  # touched, and empty all the same
+    vm.memory[0x8180_0FFF:0x8180_1000] = b"x"
+    assert 0x1800 in numbers(vm)
+    assert numbers(vm) == by_reading(vm)
+    vm.start()
+    vm.console.expect("echo ready", timeout=600)
+    vm.pause()
+    (clone,) = vm.fork()
+    with clone:
+        clone.memory[0x8170_0000:0x8170_0001] = b"y"
+        assert numbers(clone) == sorted({*numbers(vm), 0x1700}) == by_reading(clone)
+        vm.memory[0x8180_0FFF:0x8180_1000] = bytes(1)
+        assert numbers(vm) == by_reading(vm)
+        assert 0x1800 in numbers(clone)
+        (second,) = clone.fork()
+        with second:
+            assert numbers(second) == numbers(clone)
+
+
+def test_the_second_connection_may_come_before_anything_is_known(build, receive, monkeypatch):
+    prepare = Reception._prepare
+
+    def late(self, payload):
+        with self._lock:
+            assert self._changed.wait_for(lambda: -1 in self._channels, 600)
+        prepare(self, payload)
+
+    def here(self, channel):
+        with self._lock:
+            self._channels[-1] = channel
+            self._changed.notify_all()
+        take(self, channel)
+
+    take = Reception._take_faults
+    monkeypatch.setattr(Reception, "_prepare", late)
+    monkeypatch.setattr(Reception, "_take_faults", here)
+    vm = build("echo")
+    vm.start()
+    vm.console.expect("echo ready", timeout=600)
+    there = receive()
+    vm.migrate(there.address, mode="postcopy")
+    moved = there.result()
+    assert vm.migration.error is None  # no connection had to be mended
+    moved.console.send("who\n")
+    moved.console.expect("echo: who", timeout=600)
 
 
 def test_nothing_is_pushed_while_an_answer_is_being_made(build, receive, monkeypatch):

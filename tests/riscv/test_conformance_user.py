@@ -1,6 +1,6 @@
 """Random programs in M-, S- and U-mode: each register and flag that an instruction writes, as Spike has it.
 
-The long run is `python -m tests.support.conformance`; docs/conformance.md has its figures.
+The long run is benchmarks/acceptance/conformance.py; docs/conformance.md has its figures.
 """
 
 import pytest

@@ -1,6 +1,6 @@
 """Random programs of vector instructions: memory, and each register that an instruction writes, as Spike has them.
 
-The long run is `python -m tests.support.conformance --vector N`; docs/conformance.md has its figures.
+The long run is benchmarks/acceptance/conformance.py; docs/conformance.md has its figures.
 """
 
 import pytest

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "riscv/hart.h"
+#include "support/bare_hart.h"
 #include "support/check.h"
 #include "support/state_copy.h"
 
@@ -14,36 +15,11 @@ namespace {
 using namespace wirt;
 using namespace wirt::riscv;
 
-constexpr u64 ram_base = 0x8000'0000;
-
-struct Environment final : HartEnvironment {
-    u64 time(const Hart&) override { return 0; }
-    u64 cycles_until(const Hart&, u64) override { return 1000; }
-    bool serves_sbi() const override { return false; }
-    void supervisor_call(Hart&) override {}
-    void code_page_marked(const Hart&, u64) override {}
-    void relax(const Hart&) override {}
-    void wake(const Hart&) override {}
-    u16 draw_entropy() override { return 0; }
-    bool deterministic() const override { return true; }
-};
-
-struct Machine {
-    Machine() {
-        const u32 code[] = {0x0010'8093, 0xffdf'f06f};  // addi ra, ra, 1; j back to it
-        std::memcpy(ram.data(), code, sizeof code);
-    }
-    memory::GuestRam ram{ram_base, 64 * KiB};
-    memory::AddressSpace bus{ram};
-    Environment environment;
-    Hart hart{0, bus, environment};
-};
-
 void test_a_state_goes_on_in_another_hart() {
-    Machine one, other;
+    BareHart one, other;
     one.hart.poke_csr(csr_mstatus, mstatus::fs | mstatus::sum);
     one.hart.poke_csr(csr_fcsr, 0x61);
-    one.hart.poke_csr(csr_satp, u64{9} << 60 | ram_base >> 12);
+    one.hart.poke_csr(csr_satp, u64{9} << 60 | BareHart::ram_base >> 12);
     one.hart.poke_csr(csr_pmpcfg0, 0x1f);
     one.hart.poke_csr(csr_pmpaddr0, ~u64{0});
     one.hart.run(101);
@@ -63,7 +39,7 @@ void test_what_no_guest_brings_about_is_refused() {
     } const forgeries[] = {
         {"privilege", 2},
         {"privilege", 0xff},
-        {"pc", ram_base + 1},
+        {"pc", BareHart::ram_base + 1},
         {"cycles", ~u64{0}},
         {"exceptions", u64{1} << 40},
         {"fflags", 0x20},
@@ -92,7 +68,7 @@ void test_what_no_guest_brings_about_is_refused() {
         {"pmpaddr", ~u64{0}},
     };
     for (const auto& [field, value] : forgeries) {
-        Machine m;
+        BareHart m;
         m.hart.run(10);
         StateCopy copy = StateCopy::of(m.hart);
         copy.set(std::string("hart0.") + field, value);
@@ -105,7 +81,7 @@ void test_what_no_guest_brings_about_is_refused() {
         CHECK(refused);
         if (!refused) std::printf("    %s = %#llx\n", field, static_cast<unsigned long long>(value));
         // As after a reset.
-        CHECK(m.hart.pc() == ram_base && m.hart.privilege() == Privilege::machine);
+        CHECK(m.hart.pc() == BareHart::ram_base && m.hart.privilege() == Privilege::machine);
         const u64 cycles = m.hart.cycles();
         CHECK(m.hart.run(cycles + 20) == RunResult::limit);
         CHECK(m.hart.cycles() == cycles + 20);

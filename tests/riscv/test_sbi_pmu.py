@@ -7,10 +7,10 @@ import struct
 import pytest
 
 import wirt
-from support.assembler import RAM_BASE, encode, write_elf
+from support.assembler import encode
 from support.firmware import SPIN
 from support.lab import NOP
-from wirt import Privilege
+from support.supervisor import CODE, Supervisor, kernel
 from wirt.guest_image import guest_image
 
 PMU = 0x504D55
@@ -18,82 +18,63 @@ NUM_COUNTERS, GET_INFO, CONFIG_MATCHING, START, STOP = range(5)
 SKIP_MATCH, CLEAR_VALUE, AUTO_START, SET_UINH, SET_SINH = 1, 2, 4, 32, 64
 CYCLES, INSTRUCTIONS, RAW, EXCEPTIONS = 1, 2, 2 << 16, 0x100
 NOT_SUPPORTED, INVALID, ALREADY_STARTED, ALREADY_STOPPED = -2, -3, -7, -8
-CODE = RAM_BASE + 0x40_0000
 LCOFI = 13
 
 
-class Supervisor:
-    """S-mode software in the test's hand."""
-
-    def __init__(self, vm: wirt.Machine) -> None:
-        self.vm, self.hart, self.csr = vm, vm.harts[0], vm.harts[0].csr
-        vm.step()
-
-    def execute(self, *code: int) -> None:
-        self.vm.memory[CODE : CODE + 4 * len(code)] = struct.pack(f"<{len(code)}I", *code)
-        self.hart.privilege, self.hart.pc = Privilege.supervisor, CODE
-        self.vm.step(len(code))
-        assert self.hart.pc == CODE + 4 * len(code)
-
-    def call(self, function: int, *arguments: int) -> tuple[int, int]:
-        for i in range(6):
-            self.hart.x[10 + i] = arguments[i] if i < len(arguments) else 0
-        self.hart.x[16], self.hart.x[17] = function, PMU
-        self.execute(encode("ecall"))
-        error = self.hart.x[10]
-        return error - (1 << 64) if error >> 63 else error, self.hart.x[11]
+class Counters(Supervisor):
+    def call_pmu(self, function: int, *arguments: int) -> tuple[int, int]:
+        return self.call(PMU, function, *arguments)
 
 
 @pytest.fixture
 def supervisor():
-    kernel = write_elf(RAM_BASE, struct.pack("<I", encode("jal", 0, imm=0)) * 64, {})
-    with wirt.Machine(kernel, memory="64M", isa="rv64gc_zicntr_sscofpmf_sstc_svadu", deterministic=True) as vm:
-        yield Supervisor(vm)
+    with wirt.Machine(kernel(), memory="64M", isa="rv64gc_zicntr_sscofpmf_sstc_svadu", deterministic=True) as vm:
+        yield Counters(vm)
 
 
-def test_the_counters_there_are(supervisor: Supervisor):
-    assert supervisor.call(NUM_COUNTERS) == (0, 7)
+def test_the_counters_there_are(supervisor: Counters):
+    assert supervisor.call_pmu(NUM_COUNTERS) == (0, 7)
     for counter in (0, 2, 3, 6):
-        assert supervisor.call(GET_INFO, counter) == (0, 0xC00 + counter | 63 << 12)
-    assert supervisor.call(GET_INFO, 1)[0] == INVALID
-    assert supervisor.call(GET_INFO, 7)[0] == INVALID
+        assert supervisor.call_pmu(GET_INFO, counter) == (0, 0xC00 + counter | 63 << 12)
+    assert supervisor.call_pmu(GET_INFO, 1)[0] == INVALID
+    assert supervisor.call_pmu(GET_INFO, 7)[0] == INVALID
 
 
-def test_a_counter_is_configured_started_read_and_stopped(supervisor: Supervisor):
-    assert supervisor.call(CONFIG_MATCHING, 0, 0x7D, CLEAR_VALUE | SET_UINH, INSTRUCTIONS) == (0, 3)
+def test_a_counter_is_configured_started_read_and_stopped(supervisor: Counters):
+    assert supervisor.call_pmu(CONFIG_MATCHING, 0, 0x7D, CLEAR_VALUE | SET_UINH, INSTRUCTIONS) == (0, 3)
     assert supervisor.csr["mhpmevent3"] == INSTRUCTIONS | 1 << 60
     supervisor.execute(NOP, NOP)
     assert supervisor.csr["mhpmcounter3"] == 0
-    assert supervisor.call(START, 3, 1, 1, 1000) == (0, 0)
-    assert supervisor.call(START, 3, 1)[0] == ALREADY_STARTED
+    assert supervisor.call_pmu(START, 3, 1, 1, 1000) == (0, 0)
+    assert supervisor.call_pmu(START, 3, 1)[0] == ALREADY_STARTED
     supervisor.execute(encode("csrrs", 5, 0, csr="hpmcounter3"), NOP, encode("csrrs", 6, 0, csr="hpmcounter3"))
     assert supervisor.hart.x[6] - supervisor.hart.x[5] == 2
     assert supervisor.hart.x[5] >= 1000
-    assert supervisor.call(STOP, 3, 1) == (0, 0)
-    assert supervisor.call(STOP, 3, 1)[0] == ALREADY_STOPPED
+    assert supervisor.call_pmu(STOP, 3, 1) == (0, 0)
+    assert supervisor.call_pmu(STOP, 3, 1)[0] == ALREADY_STOPPED
     value = supervisor.csr["mhpmcounter3"]
     supervisor.execute(NOP, NOP)
     assert supervisor.csr["mhpmcounter3"] == value
     # Its event stays until it is reset.
-    assert supervisor.call(CONFIG_MATCHING, 0, 1 << 3, 0, CYCLES)[0] == NOT_SUPPORTED
-    supervisor.call(STOP, 3, 1, 1)
-    assert supervisor.call(CONFIG_MATCHING, 0, 1 << 3, AUTO_START, RAW, EXCEPTIONS) == (0, 3)
-    assert supervisor.call(CONFIG_MATCHING, 3, 1, SKIP_MATCH) == (0, 3)
+    assert supervisor.call_pmu(CONFIG_MATCHING, 0, 1 << 3, 0, CYCLES)[0] == NOT_SUPPORTED
+    supervisor.call_pmu(STOP, 3, 1, 1)
+    assert supervisor.call_pmu(CONFIG_MATCHING, 0, 1 << 3, AUTO_START, RAW, EXCEPTIONS) == (0, 3)
+    assert supervisor.call_pmu(CONFIG_MATCHING, 3, 1, SKIP_MATCH) == (0, 3)
     assert supervisor.csr["mhpmevent3"] == EXCEPTIONS
 
 
-def test_when_all_are_taken_the_fixed_ones_are_left(supervisor: Supervisor):
-    taken = [supervisor.call(CONFIG_MATCHING, 0, 0x7D, 0, CYCLES)[1] for _ in range(5)]
+def test_when_all_are_taken_the_fixed_ones_are_left(supervisor: Counters):
+    taken = [supervisor.call_pmu(CONFIG_MATCHING, 0, 0x7D, 0, CYCLES)[1] for _ in range(5)]
     assert taken == [3, 4, 5, 6, 0]
-    assert supervisor.call(CONFIG_MATCHING, 0, 0x7D, 0, INSTRUCTIONS) == (0, 2)
-    assert supervisor.call(CONFIG_MATCHING, 0, 0x7D, 0, RAW, EXCEPTIONS)[0] == NOT_SUPPORTED
-    assert supervisor.call(CONFIG_MATCHING, 0, 0x7D, 0, 3)[0] == NOT_SUPPORTED  # cache references
-    assert supervisor.call(START, 0, 0x2)[0] == INVALID
+    assert supervisor.call_pmu(CONFIG_MATCHING, 0, 0x7D, 0, INSTRUCTIONS) == (0, 2)
+    assert supervisor.call_pmu(CONFIG_MATCHING, 0, 0x7D, 0, RAW, EXCEPTIONS)[0] == NOT_SUPPORTED
+    assert supervisor.call_pmu(CONFIG_MATCHING, 0, 0x7D, 0, 3)[0] == NOT_SUPPORTED  # cache references
+    assert supervisor.call_pmu(START, 0, 0x2)[0] == INVALID
 
 
-def test_an_overflow_reaches_the_supervisor(supervisor: Supervisor):
-    supervisor.call(CONFIG_MATCHING, 0, 1 << 3, 0, INSTRUCTIONS)
-    supervisor.call(START, 3, 1, 1, (1 << 64) - 40)
+def test_an_overflow_reaches_the_supervisor(supervisor: Counters):
+    supervisor.call_pmu(CONFIG_MATCHING, 0, 1 << 3, 0, INSTRUCTIONS)
+    supervisor.call_pmu(START, 3, 1, 1, (1 << 64) - 40)
     supervisor.csr["sie"] = 1 << LCOFI
     supervisor.csr["stvec"] = CODE + 0x100
     supervisor.csr["sstatus"] = supervisor.csr["sstatus"] | 2
@@ -120,8 +101,7 @@ def test_firmware_finds_the_events_in_the_device_tree():
 
 
 def test_the_monitor_lets_s_mode_draw_entropy():
-    kernel = write_elf(RAM_BASE, struct.pack("<I", encode("jal", 0, imm=0)) * 64, {})
-    with wirt.Machine(kernel, memory="64M", isa="rv64gc_zkr_zicntr_smstateen", deterministic=True) as vm:
+    with wirt.Machine(kernel(), memory="64M", isa="rv64gc_zkr_zicntr_smstateen", deterministic=True) as vm:
         supervisor = Supervisor(vm)
         supervisor.execute(encode("csrrw", 5, 0, csr="seed"), encode("csrrs", 6, 0, csr="senvcfg"))
         assert supervisor.hart.x[5] >> 30 == 2

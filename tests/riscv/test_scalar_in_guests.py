@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
 import wirt
 from support.assembler import encode
 from support.firmware import SPIN
-from support.lab import ALL, CODE, ILLEGAL, NOP, GuestLab
+from support.lab import ALL, CODE, HANDLER, ILLEGAL, NOP, GuestLab
 from wirt import Privilege, isa
 
 ISA = isa.DEFAULT + "_h_smstateen_ssnpm_smnpm_sscofpmf_sdtrig_zkr_svpbmt"
 VIRTUAL_INSTRUCTION, BREAKPOINT, LOAD_ACCESS = 22, 3, 5
 SE, ENVCFG, PBMTE = 1 << 63, 1 << 62, 1 << 62
 MINH, SINH, UINH, VSINH, VUINH = (1 << i for i in (62, 61, 60, 59, 58))
+LCOFI, OF, SPV, SPVP = 13, 1 << 63, 1 << 7, 1 << 8
 SUPERVISOR, USER = Privilege.supervisor, Privilege.user
 
 
@@ -52,6 +55,33 @@ def test_counters_tell_guests_from_hosts(lab: GuestLab):
             assert lab.guest(NOP, mode) is None
             assert lab.run(NOP, mode) is None
     assert (lab.csr["mhpmcounter3"], lab.csr["mhpmcounter4"]) == (3, 2)
+
+
+@pytest.mark.parametrize("mode", [SUPERVISOR, USER])
+@pytest.mark.parametrize("left", [1, 2, 101, 4000])
+def test_an_overflow_in_a_guest_interrupts_its_hypervisor(lab: GuestLab, left: int, mode: Privilege):
+    """Behind the instruction that causes it, whatever the guest's SIE and that of HS-mode; not the guest, for hideleg
+    has no such bit without Shlcofideleg."""
+    lab.csr["hideleg"] = ALL
+    assert not lab.csr["hideleg"] >> LCOFI & 1
+    loop = [encode("addi", 5, 5, imm=1), encode("jal", 0, imm=-4)]
+    lab.vm.memory[CODE : CODE + 8] = struct.pack("<II", *loop)
+    lab.vm.memory[HANDLER : HANDLER + 4] = struct.pack("<I", encode("jal", 0, imm=0))
+    lab.csr["mideleg"] = lab.csr["mie"] = 1 << LCOFI
+    lab.csr["mhpmcounter5"] = -left & ALL
+    # Of a guest's modes this one alone; M-mode, in which the way there begins, does not count.
+    lab.csr["mhpmevent5"] = 2 | MINH | SINH | UINH | (VUINH if mode == SUPERVISOR else VSINH)
+    lab.x["t0"] = 0
+    lab.enter(CODE, mode)
+    lab.vm.step(left + 50)
+    assert lab.hart.pc == HANDLER
+    assert not lab.hart.virtualized
+    assert lab.csr["scause"] == 1 << 63 | LCOFI
+    assert lab.csr["hstatus"] & SPV
+    assert bool(lab.csr["hstatus"] & SPVP) is (mode == SUPERVISOR)
+    assert lab.x["t0"] == (left + 1) // 2
+    assert lab.csr["sepc"] == CODE + 4 * (left % 2)
+    assert lab.csr["mhpmevent5"] & OF
 
 
 def test_triggers_tell_guests_from_hosts(lab: GuestLab):

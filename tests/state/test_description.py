@@ -59,7 +59,7 @@ def test_a_machine_that_is_built_from_its_description_has_its_hash() -> None:
             description.build(parsed, memory=memory, state=state, dtb=vm.dtb, disks=[])
 
 
-def test_a_device_in_python_cannot_be_described() -> None:
+def test_a_device_in_python_without_save_cannot_be_described() -> None:
     class Mine(wirt.Device):
         def read(self, offset: int, size: int) -> int:
             return 0
@@ -69,7 +69,7 @@ def test_a_device_in_python_cannot_be_described() -> None:
 
     with wirt.Machine(firmware=SPIN, memory="16M") as vm:
         vm.map_device(0x5000_0000, 0x1000, Mine())
-        with pytest.raises(StateError, match=r"Mine.*written in Python"):
+        with pytest.raises(StateError, match=r"Mine: .*save\(\) and load\(\)"):
             description.describe(vm)
 
 

@@ -107,6 +107,23 @@ def test_fields_all_over(name: str, seed: int, count: int) -> None:
     check(whole, records)
 
 
+@pytest.mark.parametrize("name", list(options()))
+def test_a_cable_that_is_not_as_it_was(name: str) -> None:
+    """The NIC hears of it when the machine runs, and so does that of its copy."""
+    whole = template(name)
+    found = 0
+    for section, indices in whole.sections.items():
+        for index in indices:
+            record = whole.records[index]
+            if record.name != "link_up" or section.startswith("e1000e"):
+                continue
+            found += 1
+            records = list(whole.records)
+            records[index] = replace(record, value=1 - record.value)
+            assert check(whole, records)
+    assert found or not any("virtio-net" in section for section in whole.sections)
+
+
 def check(whole: Template, records: list[Record]) -> bool:
     """Whether the state is accepted."""
     try:

@@ -25,6 +25,11 @@ class Tally:
     instructions: int = 0
     by_name: collections.Counter[str] = field(default_factory=collections.Counter)
 
+    def add(self, other: Tally) -> None:
+        self.programs += other.programs
+        self.instructions += other.instructions
+        self.by_name += other.by_name
+
     def by_extension(self) -> dict[str, int]:
         extensions = {row.name: row.extension for row in isa.instructions()}
         counts: collections.Counter[str] = collections.Counter()
@@ -33,6 +38,7 @@ class Tally:
         return dict(counts)
 
 
+TRAPS = {"ecall", "ebreak", "c.ebreak"}
 READS_OF_TRAP_INSTRUCTION = {0x34A02073, 0x64A02073}  # csrr of mtinst and htinst, rd aside
 
 
@@ -141,8 +147,11 @@ def _follow(program: Program, log: Path, tally: Tally | None) -> None:
                 # Wirt stands at an instruction that has to trap, which is a step of its own there and no commit in
                 # Spike. An interrupt is taken together with the first instruction of its handler.
                 trapped, retired = hart.pc, hart.instructions
+                found_there = hart.disassemble(1, trapped) if tally is not None else []
                 step(0, 1)
                 if hart.instructions == retired:
+                    # These do nothing but trap.
+                    counts.update(identify(row.raw) for row in found_there if identify(row.raw) in TRAPS)
                     if hart.pc != commit.pc:
                         raise Mismatch(
                             f"{program.name}: Spike goes on at {commit.pc:#x}; Wirt trapped at {trapped:#x} "

@@ -517,6 +517,8 @@ class TwoStage(GuestFrame, PageWalks):
             # As though in a guest, Spike's GVA of cache-block management is that of the mode itself.
             names = [*ACCESS_SIZE, "ld", "sd", "sw"]
             name = rng.choice(names if kind < 0.75 else [name for name in names if name not in CACHE])
+            if name in CACHE and self.half is not None:
+                name = "sd"
             size = ACCESS_SIZE[name]
             address = address & -64 if name == "cbo.zero" else self.aligned(address, size, name)
         value = 0 if address & size - 1 or (self.zero_edges and near_edge) else ECALL

@@ -513,9 +513,10 @@ class PageWalks(Frame):
             address = self.address(mode)
         if "amo" in name or "lr." in name:
             address &= -ACCESS_SIZE[name]
-        elif name in ("cbo.clean", "cbo.flush", "cbo.inval") and self.half is not None:
-            # PMP has to cover the whole block; Spike asks for the byte that the address names.
-            name = "cbo.zero"
+        elif name in CACHE and self.half is not None:
+            # PMP has to cover the whole block. Spike asks for the byte that the address names, and zeroes a block in
+            # parts, of which the first that is denied becomes tval.
+            name = "sd"
         if name == "cbo.zero":
             # A fault of the others reports rs1, as the CMO chapter has it; that of this one, in Spike, the block.
             address &= -64
@@ -671,13 +672,19 @@ class Traps(Frame):
         )
         status |= rng.choice((0, 3 << 13, 3 << 13))
         code = rng.choice(PRIVILEGED)
-        waits = code == WFI and (privilege == 3 or (privilege == 1 and not status & TW))
-        if waits or (privilege == 3 and code == MRET):
+        wakes = False
+        if code == WFI and (privilege == 3 or (privilege == 1 and not status & TW)):
+            # It must not wait: SSI is pending and enabled, and not taken.
+            wakes = True
+            status &= ~(1 << 7) if privilege == 3 else ~(1 << 1)
+            self.set_csr("mideleg", MASK64)
+            self.set_csr("mip", 1 << 1)
+        if privilege == 3 and code == MRET:
             code = PRIVILEGED[0]
         # Where an sret goes: not to itself, and not to sleep.
         self.set_csr("sepc", self.stub(rng.choice([raw for raw in STUB_CODE if raw not in (SRET, WFI)])))
         enabled = rng.choice((0, MASK64, rng.getrandbits(14 if self.scalar else 12)))
-        self.set_csr("mie", enabled)
+        self.set_csr("mie", enabled | wakes << 1)
         asm.li(A1, DATA)
         self.enter(privilege, self.stub(code), status)
         self.end()
@@ -711,7 +718,7 @@ WRITABLE = {
 # Identity, and counters that run.
 UNSHARED_CSRS = {0xF11, 0xF12, 0xF13, 0xB00, 0xB02, 0xC00, 0xC01, 0xC02}
 # In Spike only: the debug specification's, and the numbers of PMP entries beyond the 16, which read as 0 there.
-ABSENT_HERE = {*range(0x7A0, 0x7B4), 0x5A8, *range(0x3A4, 0x3B0), *range(0x3C0, 0x3F0)}
+ABSENT_HERE = {*range(0x7A0, 0x7B4), 0x5A8, 0x6A8, *range(0x3A4, 0x3B0), *range(0x3C0, 0x3F0)}
 # Of a hart with all scalar extensions: counters in Spike count nothing and select nothing, its triggers can do more,
 # and it has custom state and the privilege modes' enables of other extensions.
 TDATA1 = 0x7A1

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from wirt import _core, isa
@@ -140,9 +140,16 @@ class Generator:
     hole = 0  # the address of a page that no translation maps
 
     def __init__(
-        self, seed: int, *, scalar: bool = False, chunks: int = 40, items: int = 100, iterations: int = 3
+        self,
+        seed: int,
+        *,
+        scalar: bool = False,
+        favoured: Collection[str] = (),
+        chunks: int = 40,
+        items: int = 100,
+        iterations: int = 3,
     ) -> None:
-        self.seed, self.scalar = seed, scalar
+        self.seed, self.scalar, self.favoured = seed, scalar, favoured
         if scalar:
             self.isa, self.oracle_isa = spike.WIRT_SCALAR, spike.ISA_SCALAR
         self.rng = random.Random(seed)
@@ -182,7 +189,15 @@ class Generator:
         size: dict[str, int] = {}
         for row in self.rows:
             size[row.extension] = size.get(row.extension, 0) + 1
-        return [WEIGHTS.get(row.extension, 1) / size[row.extension] for row in self.rows]
+        weights = [WEIGHTS.get(row.extension, 1) / size[row.extension] for row in self.rows]
+        # What is favoured is some three quarters of what is drawn.
+        total = sum(weights)
+        own = sum(weight for row, weight in zip(self.rows, weights, strict=True) if row.extension in self.favoured)
+        factor = 3 * (total - own) / own if own else 1
+        return [
+            weight * factor if row.extension in self.favoured else weight
+            for row, weight in zip(self.rows, weights, strict=True)
+        ]
 
     # --- operands ---
 
@@ -689,6 +704,9 @@ class Generator:
             asm.content += struct.pack("<512Q", *page)
 
 
-def generate(seed: int, *, scalar: bool = False, **size: int) -> Program:
-    """The program of a seed; with `scalar` for a hart that has all scalar extensions."""
-    return Generator(seed, scalar=scalar, **size).build()
+def generate(seed: int, *, scalar: bool = False, favoured: Collection[str] = (), **size: int) -> Program:
+    """The program of a seed; with `scalar` for a hart that has all scalar extensions.
+
+    Of the extensions that are `favoured` there is more than of the others.
+    """
+    return Generator(seed, scalar=scalar, favoured=favoured, **size).build()

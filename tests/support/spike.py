@@ -84,7 +84,7 @@ def parse_commits(log: Path) -> Iterator[Commit]:
             yield commit
 
 
-def run(elf: Path, *, log: Path | None = None, isa: str = ISA, triggers: int = 0, timeout: float = 120) -> bytes:
+def run(elf: Path, *, log: Path | None = None, isa: str = ISA, triggers: int = 0, timeout: float = 600) -> bytes:
     """Runs a program until it writes `tohost`; returns what is between `begin_signature` and `end_signature`."""
     signature = elf.with_suffix(".signature")
     command = [executable(), f"-m0x80000000:{MEMORY:#x}", f"--isa={isa}", f"--triggers={triggers}"]

@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING
 
 from wirt import _core
 from wirt.description import MachineDescription, all_disks, build, parse
+from wirt.device import Device
 from wirt.disk import Disk
 from wirt.errors import ConfigError, MigrationError, WirtError
+from wirt.migration.postcopy import Puller
 from wirt.migration.progress import MigrationProgress
 from wirt.migration.protocol import bulk, expect, fields, pack, unpack_disk
 from wirt.migration.transport import (
@@ -39,7 +41,6 @@ from wirt.net import Port
 
 if TYPE_CHECKING:
     from wirt.machine import Machine
-    from wirt.migration.postcopy import Puller
 
 __all__ = ["Reception", "receive"]
 
@@ -68,9 +69,10 @@ class Reception:
         self,
         disks: Sequence[Disk],
         nets: Sequence[Port] | None,
+        devices: Sequence[Device],
         on_progress: Callable[[MigrationProgress], None] | None,
     ) -> None:
-        self._disks, self._nets, self._on_progress = disks, nets, on_progress
+        self._disks, self._nets, self._devices, self._on_progress = disks, nets, devices, on_progress
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self.id = ""
@@ -257,7 +259,15 @@ class Reception:
             dtb = b64decode(message["dtb"], validate=True)
         except (Base64Error, ValueError):
             raise MigrationError("the device tree is broken") from None
-        self.machine = build(description, memory=None, state=None, dtb=dtb, disks=self._disks, nets=self._nets)
+        self.machine = build(
+            description,
+            memory=None,
+            state=None,
+            dtb=dtb,
+            disks=self._disks,
+            nets=self._nets,
+            devices=self._devices,
+        )
         self._writable = [
             disk._opened() if message["storage"] and not is_to_be["read_only"] else None
             for disk, is_to_be in zip(self._disks, wanted, strict=True)
@@ -358,8 +368,6 @@ class Reception:
                 shared._take()
                 self._taken.append(shared)
         if self._mode != "precopy":
-            from wirt.migration.postcopy import Puller
-
             missing = _core.PageSet.of_bits(len(core.memory) // _PAGE, bytes(self._missing))
             self._puller = Puller(self, core, missing)
         elif self._missing:
@@ -393,14 +401,12 @@ class Reception:
 
     def _take_faults(self, channel: Channel) -> None:
         with self._lock:
-            if self._mode == "precopy":
-                return
             self._channels[-1] = channel
             push = self._channels[0]
-            while self._puller is None:
-                # Before the switch-over the source opens it in advance.
-                if self.state == "failed" or not self._changed.wait(_STALL_S):
-                    return
+            # The source opens it in advance, when not even the mode is known here.
+            self._changed.wait_for(lambda: self._puller is not None or self.state in ("complete", "failed"))
+            if self._puller is None:
+                return
         self._puller.serve_faults(channel, push)
 
     def _recover(self, channel: Channel) -> None:
@@ -462,6 +468,7 @@ def receive(
     at: str | int,
     disks: Sequence[Disk | str | os.PathLike[str]],
     nets: Sequence[Port] | None,
+    devices: Sequence[Device],
     security: Security,
     timeout: float | None,
     on_progress: Callable[[MigrationProgress], None] | None,
@@ -469,7 +476,9 @@ def receive(
     """See :meth:`wirt.Machine.receive`."""
     if not security.server:
         raise ConfigError("receiving needs the security of a server")
-    reception = Reception([disk if isinstance(disk, Disk) else Disk(disk) for disk in disks], nets, on_progress)
+    reception = Reception(
+        [disk if isinstance(disk, Disk) else Disk(disk) for disk in disks], nets, devices, on_progress
+    )
     try:
         if isinstance(at, int):
             channel = of_socket(at, security, stall=_STALL_S)

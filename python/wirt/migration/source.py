@@ -16,7 +16,7 @@ import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Literal
 
 from wirt import _core
@@ -24,6 +24,7 @@ from wirt.description import DiskDescription, all_disks, describe
 from wirt.errors import ConfigError, MigrationError, MigrationInDoubt, StateError, StorageError
 from wirt.migration.brake import Brake
 from wirt.migration.disks import DiskMirror, HandOver
+from wirt.migration.postcopy import Pusher
 from wirt.migration.progress import MigrationProgress, MigrationReport
 from wirt.migration.protocol import Compressor, expect, fields, pack, refusal
 from wirt.migration.transport import (
@@ -43,7 +44,6 @@ from wirt.migration.transport import (
 
 if TYPE_CHECKING:
     from wirt.machine import Machine
-    from wirt.migration.postcopy import Pusher
 
 __all__ = ["Migration", "Mode", "Options"]
 
@@ -52,7 +52,8 @@ Mode = Literal["precopy", "postcopy", "hybrid"]
 _LOG = _core.DirtyLog.migration
 _PAGE = 4096
 _CACHE_BYTES = 64 * MiB
-_STALL_S = 20.0
+_STALL_S = 20.0  # that the destination may do nothing while the guest stands still, or may run there
+_RUNNING_STALL_S = 300.0  # likewise while it runs here, and loses nothing
 _PATIENCE_S = 30.0  # how long an answer is waited for, and a connection tried
 _MOST_STREAMS = 16
 _MOST_ROUNDS = 60
@@ -138,6 +139,8 @@ class Migration:
         self._started = time.monotonic()
         self._brake = Brake(self._core)
         self._shared = HandOver((), True, ())
+        self._used: Future[_core.PageSet] | None = None
+        self._faults: Channel | None = None
         self._pusher: Pusher | None = None
 
     # --- the whole of it ---
@@ -149,8 +152,8 @@ class Migration:
                 raise StateError("the machine has ended: there is nothing to migrate")
             description = describe(self._machine)
             self._open_disks(all_disks(description))
-            self._connect(description)
-            with self._logs():
+            with self._logs(), self._survey():
+                self._connect(description)
                 self._copy()
         except Broken as error:
             refused = self._last_words()
@@ -194,6 +197,9 @@ class Migration:
                 mode=options.mode,
             ),
         )
+        if options.mode == "postcopy":
+            # Here it costs nothing: meanwhile the destination builds the machine.
+            self._faults = self._open("faults")
         expect(main, Kind.ready)
         for number in range(1, options.streams):
             self._open("stream", number)
@@ -207,16 +213,25 @@ class Migration:
         self._budget_time = time.monotonic()
 
     def _open(self, role: str, stream: int = 0) -> Channel:
+        stall = self._running_stall if self.state == "copying" else _STALL_S
         if self._address is None:
-            channel = of_socket(self._fd, self._options.security, stall=_STALL_S)
+            channel = of_socket(self._fd, self._options.security, stall=stall)
         else:
-            channel = connect(self._address, self._options.security, stall=_STALL_S)
+            channel = connect(self._address, self._options.security, stall=stall)
         if role != "query":
             self._channels.append(channel)
         channel.send(Kind.hello, pack(role=role, id=self.id, stream=stream, streams=self._options.streams))
         if role in ("migrate", "stream", "faults", "recover"):
             fields(expect(channel, Kind.welcome), {"version": str})
         return channel
+
+    @property
+    def _running_stall(self) -> float:
+        return min(_RUNNING_STALL_S, self._options.timeout or _RUNNING_STALL_S)
+
+    def _set_stall(self, seconds: float) -> None:
+        for channel in self._channels:
+            channel.set_stall(seconds)
 
     @contextlib.contextmanager
     def _logs(self) -> Iterator[None]:
@@ -228,6 +243,17 @@ class Migration:
             self._brake.close()
             self._mirror.stop()
             _core.stop_log(self._core, _LOG)
+
+    @contextlib.contextmanager
+    def _survey(self) -> Iterator[None]:
+        """For post-copy: looks for the pages that hold something, while the connection is made."""
+        if self._options.mode != "postcopy":
+            yield
+            return
+        with ThreadPoolExecutor(1, thread_name_prefix="wirt-migrate") as pool:
+            # What is written behind its back is in the dirty log.
+            self._used = pool.submit(_core.used_pages, self._core)
+            yield
 
     def _fail(self, error: BaseException) -> None:
         """The machine goes on here, unless the destination may have it."""
@@ -281,7 +307,8 @@ class Migration:
         self._tell("storage")
         self._mirror.copy_all(self._send_disk)
         if options.mode == "postcopy":
-            return self._hand_over_unsent(_core.used_pages(self._core))
+            assert self._used is not None
+            return self._hand_over_unsent(self._used.result())
         self._pending.insert_all()
         self._round(None)
         if options.mode == "hybrid":
@@ -438,6 +465,7 @@ class Migration:
 
     def _hold(self) -> float:
         self.state = "switching"
+        self._set_stall(_STALL_S)
         now = time.monotonic()
         self._ran = _core.hold(self._core)
         self._held = True
@@ -462,6 +490,7 @@ class Migration:
         except _TooSlow:
             self.state = "copying"
             self._go_on()
+            self._set_stall(self._running_stall)
             return False
         self._commit(state, paused)
         self._finish()
@@ -601,11 +630,10 @@ class Migration:
     # --- post-copy ---
 
     def _hand_over_unsent(self, missing: _core.PageSet) -> None:
-        from wirt.migration.postcopy import Pusher
-
         channel = self._channels[0]
-        faults = self._open("faults")
-        self._drain()
+        faults = self._faults or self._open("faults")
+        if self.report.sent_bytes:
+            self._drain()
         self._shared.flush()
         paused = self._hold()
         self._take_dirty()

@@ -55,7 +55,10 @@ _GREETING = struct.Struct("<8sHBB32s")
 _HEADER = struct.Struct("<BBHI")
 _TAG = 16
 _NUMBER = struct.Struct("<Q")
-_HANDSHAKE_S = 10.0
+_HANDSHAKE_S = 10.0  # that a stranger may keep a place
+_VOUCHED_S = 60.0  # likewise who keeps nobody out
+# When nothing is under way the host of the other side is asked whether it is there: it is gone after 25 s.
+_KEEPALIVE = ((socket.TCP_KEEPIDLE, 10), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3))
 _LOOK_S = 0.5  # how often a wait looks whether it has lasted too long
 _MOST_STRANGERS = 16
 _SHORTEST_SECRET = 16
@@ -239,12 +242,15 @@ class Channel:
 
     def _progress(self, operation: Callable[[], int], what: str) -> int:
         """What `operation` moved, once it moved anything."""
-        begin = time.monotonic()
+        waited, last = 0.0, time.monotonic()
         while True:
             try:
                 return operation()
             except TimeoutError:
-                if time.monotonic() - begin >= self._stall:
+                # Time in which this process was stopped says nothing of the other side.
+                now = time.monotonic()
+                waited, last = waited + min(now - last, 2 * _LOOK_S), now
+                if waited >= self._stall:
                     raise Broken(f"the other side {what} for {self._stall:g} s") from None
             except (OSError, ValueError) as error:
                 raise Broken(f"the connection broke: {error}") from error
@@ -378,14 +384,14 @@ def _read_raw(sock: socket.socket, size: int, deadline: float) -> bytes:
     return data
 
 
-def _greet(sock: socket.socket, security: Security, stall: float) -> Channel:
+def _greet(sock: socket.socket, security: Security, stall: float, patience: float = _HANDSHAKE_S) -> Channel:
     """The handshake; see the head of this file."""
-    deadline = time.monotonic() + _HANDSHAKE_S
+    deadline = time.monotonic() + patience
     mine = secrets.token_bytes(32)
     asks = 0 if security.secret is None else 1
     greeting = _GREETING.pack(_MAGIC, _VERSION, asks, 0, mine)
     try:
-        sock.settimeout(_HANDSHAKE_S)
+        sock.settimeout(patience)
         if not security.server:
             sock.sendall(greeting)
         magic, version, other_asks, _, other = _GREETING.unpack(_read_raw(sock, _GREETING.size, deadline))
@@ -433,6 +439,9 @@ def _check_peer(sock: socket.socket, security: Security) -> None:
 def _tune(sock: socket.socket) -> None:
     if sock.family != socket.AF_UNIX:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _KEEPALIVE:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
     for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, option, MiB)
@@ -486,7 +495,7 @@ def of_socket(fd: int, security: Security, *, stall: float) -> Channel:
         raise ConfigError(f"descriptor {fd}: is no connected socket: {error}") from error
     try:
         _check_peer(sock, security)
-        return _greet(sock, security, stall)
+        return _greet(sock, security, stall, _VOUCHED_S)
     except BaseException:
         sock.close()
         raise

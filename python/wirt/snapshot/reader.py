@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from wirt import _core, description
 from wirt.description import DiskDescription
+from wirt.device import Device
 from wirt.disk import Disk
 from wirt.errors import ConfigError, SnapshotError, StorageError
 from wirt.net import Port
@@ -35,6 +36,7 @@ def restore(
     *,
     disks: Sequence[Given] | None,
     nets: Sequence[Port] | None,
+    devices: Sequence[Device],
     verify: bool,
     new_generation: bool | None,
     clock: Literal["continue", "jump"],
@@ -52,9 +54,11 @@ def restore(
         memory = content.point()
     backing = _disks(link, disks, verify=verify)
     try:
-        machine = description.build(machine_description, memory=memory, state=state, dtb=dtb, disks=backing, nets=nets)
+        machine = description.build(
+            machine_description, memory=memory, state=state, dtb=dtb, disks=backing, nets=nets, devices=devices
+        )
     except ConfigError as error:
-        if nets is not None:
+        if nets is not None or devices:
             raise
         # What the caller gave is good; what the snapshot says is not.
         raise SnapshotError(f"{link.path}: no machine can be built from it: {error}") from error
