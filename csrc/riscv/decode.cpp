@@ -236,8 +236,6 @@ Block* Hart::build(u64 pc, u64 physical, unsigned max_instructions, bool keep) {
     };
     u16 exits[BlockCache::span / 2 + 1];
     unsigned exit_count = 0;
-    JumpTargets* const targets =
-        max_instructions == BlockCache::max_slots ? &JumpTargets::none : &JumpTargets::never;
     const auto put_exit = [&] {
         exits[exit_count++] = static_cast<u16>(used);
         // For now the count at the exit; what is left of the block is known once all of it is.
@@ -292,7 +290,8 @@ Block* Hart::build(u64 pc, u64 physical, unsigned max_instructions, bool keep) {
             // Behind a branch the state may have got another way: what is checked there is checked again.
             float_check = nullptr;
         } else if (ended) {
-            put_data(Place{place, place + length, targets});
+            const bool once = !cacheable || max_instructions < BlockCache::max_slots;
+            put_data(Place{place, place + length, once ? &JumpTargets::never : &JumpTargets::none});
         }
     }
     if (!ended) {

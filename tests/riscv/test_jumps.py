@@ -55,6 +55,24 @@ def test_one_jump_and_many_targets(count: int):
         assert vm.harts[0].x[A0] == sum(values[index] for index in sequence)
 
 
+def test_a_jump_across_two_pages_takes_no_memory_each_time():
+    asm = Assembler()
+    asm.la(T0, "target")
+    asm.jump("jump")
+    asm.org(RAM_BASE + PAGE - 2)
+    asm.label("jump")
+    asm.word(encode("jalr", 0, T0))
+    asm.label("target")
+    asm.op("addi", A0, A0, imm=1)
+    asm.jump("jump")
+    with wirt.Machine(firmware=asm.elf(), memory="16M", deterministic=True) as vm:
+        vm.run_for(1000)
+        before = vm.stats().harts[0].block_cache_bytes
+        vm.run_for(60_000)
+        assert vm.harts[0].x[A0] > 20_000
+        assert vm.stats().harts[0].block_cache_bytes == before
+
+
 def word(vm: wirt.Machine, address: int, raw: int, size: int = 4) -> None:
     vm.memory[address : address + size] = raw.to_bytes(size, "little")
 
