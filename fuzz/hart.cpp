@@ -23,6 +23,7 @@ class Environment final : public HartEnvironment {
     bool serves_sbi() const override { return false; }
     void supervisor_call(Hart&) override {}
     void code_page_marked(const Hart&, u64) override {}
+    void await_code_marks(Hart&) override {}
     void relax(const Hart&) override {}
     void wake(const Hart&) override {}
     u16 draw_entropy() override { return 0x5eed; }

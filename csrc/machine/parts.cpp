@@ -290,6 +290,24 @@ void Machine::Parts::code_page_marked(const Hart& by, u64 page) {
     }
 }
 
+// A store goes past the mark of a page as code as long as its hart has the page in its store TLB. It is
+// noticed when the entry is dropped, and a fence after the store must not come before that.
+void Machine::Parts::await_code_marks(Hart& self) {
+    // In turns a hart takes note of everything before it runs.
+    if (config.deterministic) return;
+    const auto open = [&] {
+        return ram.marking() || std::any_of(slots.begin(), slots.end(), [&](const auto& slot) {
+                   return slot->hart.get() != &self && !slot->hart->code_marks_taken() &&
+                          slot->executing.load(std::memory_order_seq_cst);
+               });
+    };
+    while (open()) {
+        // Others may be waiting for this hart in the same way.
+        self.take_code_marks();
+        std::this_thread::yield();
+    }
+}
+
 void Machine::Parts::relax(const Hart&) {
     // With fewer host cores than harts, the holder of a guest's lock may be waiting for this very core.
     if (!config.deterministic && slots.size() > 1) std::this_thread::yield();
@@ -367,6 +385,7 @@ void Machine::Parts::await_fences(Hart& self, unsigned index) {
     while (!target.hart->fences_done() && target.executing.load(std::memory_order_seq_cst)) {
         // The target may be waiting for this hart in the same way.
         self.service_fences();
+        self.take_code_marks();
         std::this_thread::yield();
     }
 }

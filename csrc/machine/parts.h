@@ -41,6 +41,7 @@ struct Machine::Parts final : riscv::HartEnvironment, firmware::SbiPlatform, Int
     bool serves_sbi() const override { return serve_sbi; }
     void supervisor_call(riscv::Hart& hart) override { sbi.call(hart); }
     void code_page_marked(const riscv::Hart& by, u64 page) override;
+    void await_code_marks(riscv::Hart& self) override;
     void relax(const riscv::Hart& hart) override;
     void wake(const riscv::Hart& hart) override;
     u16 draw_entropy() override;

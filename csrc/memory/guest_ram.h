@@ -81,6 +81,11 @@ class GuestRam {
     bool mark_code(u64 page_index) {
         return (code(page_index).fetch_or(1, std::memory_order_seq_cst) & 1) == 0;
     }
+    // Around marking a page and telling the other harts so: while one does, a store that went through an
+    // entry of before the mark may not have been noticed yet.
+    void begin_marking() { marking_.fetch_add(1, std::memory_order_seq_cst); }
+    void end_marking() { marking_.fetch_sub(1, std::memory_order_seq_cst); }
+    bool marking() const { return marking_.load(std::memory_order_seq_cst) != 0; }
     // Counts the writes that hit a page while it held code: decoded blocks are good for one generation.
     u32 code_generation(u64 page_index) const {
         return code(page_index).load(std::memory_order_acquire) >> 1;
@@ -161,6 +166,7 @@ class GuestRam {
     // Per page: bit 0 "holds code", bits 31..1 generation.
     HostPages code_;
     std::atomic<u64> code_epoch_{0};
+    std::atomic<u32> marking_{0};
     std::function<void()> code_listener_;
 
     std::atomic<u32> watches_{0};  // a bit for each active log, and one for the capture

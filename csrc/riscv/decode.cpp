@@ -187,10 +187,14 @@ Block* Hart::lookup(u64 pc) {
         flush_jump_caches();
     }
     // Marked before it is read: a write from here on raises the generation.
-    if (ram_.mark_code(page->index)) {
-        drop_store_entries(page->index);
-        environment_.code_page_marked(*this, page->index);
-        ram_.mark_code(page->index);
+    if (!ram_.holds_code(page->index)) {
+        ram_.begin_marking();
+        if (ram_.mark_code(page->index)) {
+            drop_store_entries(page->index);
+            environment_.code_page_marked(*this, page->index);
+            ram_.mark_code(page->index);
+        }
+        ram_.end_marking();
     }
     const u32 generation = ram_.code_generation(page->index);
     u32 known;

@@ -93,17 +93,7 @@ Hart::Next Hart::settle(u64 until, RunResult& result) {
         if (has_h_ && (events & ev_interrupt) != 0) refresh_guest_interrupts();
         if ((events & ev_fence) != 0) service_fences();
         if ((events & ev_host_pages) != 0) flush_all();
-        if ((events & ev_code_page) != 0) {
-            std::vector<u64> pages;
-            bool every = false;
-            {
-                std::lock_guard lock(request_mutex_);
-                pages.swap(code_pages_);
-                every = std::exchange(every_code_page_, false);
-            }
-            if (every) drop_store_entries_of_code();
-            for (const u64 page : pages) drop_store_entries(page);
-        }
+        if ((events & ev_code_page) != 0) take_code_marks();
         if ((events & ev_code_write) != 0) drop_stale_code();
         if ((events & ev_stores) != 0) drop_all_store_entries();
         if ((events & ev_triggers) != 0) drop_decoded_code();
@@ -189,16 +179,39 @@ void Hart::request_fence(const FenceRequest& request) {
 }
 
 void Hart::service_fences() {
-    std::lock_guard lock(request_mutex_);
-    for (const FenceRequest& request : fence_requests_) {
+    std::vector<FenceRequest> requests;
+    {
+        std::lock_guard lock(request_mutex_);
+        requests.swap(fence_requests_);
+    }
+    for (const FenceRequest& request : requests) {
         if (request.instruction) {
+            environment_.await_code_marks(*this);
             drop_stale_code();
         } else {
             flush_range(request.start, request.size, request.scope);
         }
     }
-    fence_requests_.clear();
-    fences_pending_.store(0, std::memory_order_release);
+    std::lock_guard lock(request_mutex_);
+    fences_pending_.store(static_cast<u32>(fence_requests_.size()), std::memory_order_release);
+}
+
+void Hart::take_code_marks() {
+    for (;;) {
+        std::vector<u64> pages;
+        bool every;
+        {
+            std::lock_guard lock(request_mutex_);
+            pages.swap(code_pages_);
+            every = std::exchange(every_code_page_, false);
+            if (pages.empty() && !every) {
+                code_marks_pending_.store(false, std::memory_order_release);
+                return;
+            }
+        }
+        if (every) drop_store_entries_of_code();
+        for (const u64 page : pages) drop_store_entries(page);
+    }
 }
 
 void Hart::note_code_page(u64 page) {
@@ -210,6 +223,7 @@ void Hart::note_code_page(u64 page) {
             code_pages_.clear();
             every_code_page_ = true;
         }
+        code_marks_pending_.store(true, std::memory_order_release);
     }
     post(ev_code_page);
 }

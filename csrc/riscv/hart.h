@@ -60,6 +60,9 @@ class HartEnvironment {
     virtual void supervisor_call(Hart& hart) = 0;
     // `page` of guest RAM was decoded from for the first time; every other hart has to be told.
     virtual void code_page_marked(const Hart& by, u64 page) = 0;
+    // Returns when every hart that runs has taken note of all such pages: what they had stored there before
+    // is noticed then.
+    virtual void await_code_marks(Hart& self) = 0;
     // `hart` spins: others may have its host core for a moment.
     virtual void relax(const Hart& hart) = 0;
     // Called (any thread) when an event arrives for a hart that may be parked.
@@ -120,6 +123,8 @@ class Hart {
     // True when all requests made before were carried out, or will be before the next instruction.
     bool fences_done() const { return fences_pending_.load(std::memory_order_acquire) == 0; }
     void service_fences();
+    bool code_marks_taken() const { return !code_marks_pending_.load(std::memory_order_acquire); }
+    void take_code_marks();
     // Called by the machine for HartEnvironment::code_page_marked and GuestRam::on_code_write.
     void note_code_page(u64 page);
     void note_code_write();
@@ -556,6 +561,7 @@ class Hart {
     std::atomic<u32> fences_pending_{0};
     std::vector<u64> code_pages_;
     bool every_code_page_ = false;
+    std::atomic<bool> code_marks_pending_{false};
     Stats stats_;
 };
 

@@ -229,6 +229,7 @@ Hart::Next Hart::sfence_ordering() {
 
 Hart::Next Hart::fence_i() {
     std::atomic_thread_fence(std::memory_order_seq_cst);
+    environment_.await_code_marks(*this);
     drop_stale_code();
     pc_ += 4;
     return Next::settle;

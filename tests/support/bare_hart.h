@@ -13,6 +13,7 @@ struct LoneEnvironment final : riscv::HartEnvironment {
     bool serves_sbi() const override { return false; }
     void supervisor_call(riscv::Hart&) override {}
     void code_page_marked(const riscv::Hart&, u64) override {}
+    void await_code_marks(riscv::Hart&) override {}
     void relax(const riscv::Hart&) override {}
     void wake(const riscv::Hart&) override {}
     u16 draw_entropy() override { return 0; }
