@@ -227,7 +227,9 @@ Block* Hart::build(u64 pc, u64 physical, unsigned max_instructions, bool keep) {
         return nullptr;
     }
     bool ended = false;
-    bool cacheable = keep;
+    // Without its mark, which a write has just taken off, nobody would say that the page changes: not kept
+    // then.
+    bool cacheable = keep && ram_.holds_code((physical - ram_.base()) >> page_shift);
     Insn* float_check = nullptr;
     const auto put = [&](const Insn& insn, u16 op) {
         slots[used] = insn;
