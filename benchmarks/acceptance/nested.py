@@ -34,6 +34,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import lab
 from kvm import image, modules
@@ -317,16 +318,21 @@ def by_fork(vm: wirt.Machine, expected: Expected, options: argparse.Namespace) -
 # --- the two forms ---
 
 
-def emulated(options: argparse.Namespace, scratch: Path) -> bool:
-    """The inner disk and network are QEMU's."""
-    guest = pulled()
-    inner_disk = wirt.Disk.memory(f"{_DISK_MIB}M", "virtio-mmio", serial="nested")
+def random_disk(bus: str, **options: Any) -> wirt.Disk:
+    """Of random data."""
+    made = wirt.Disk.memory(f"{_DISK_MIB}M", bus, **options)  # type: ignore[arg-type]
     for number in range(_DISK_MIB):
-        inner_disk.write(number << 20, os.urandom(1 << 20))
-    machine = wirt.Machine(
-        guest.kernel,
-        initrd=outer_initrd(),
-        cmdline="earlycon=sbi console=ttyS0",
+        made.write(number << 20, os.urandom(1 << 20))
+    return made
+
+
+def outer_machine(
+    options: argparse.Namespace, scratch: Path, kernel: Path, cmdline: str, disks: Sequence[wirt.Disk], **parts: Any
+) -> wirt.Machine:
+    """A machine on which KVM runs, with QEMU on its first disk and the inner guest's images on its second."""
+    return wirt.Machine(
+        kernel,
+        cmdline=f"earlycon=sbi console=ttyS0 {cmdline}".rstrip(),
         memory="1G",
         cpus=options.harts,
         isa="rva23s64",
@@ -335,10 +341,18 @@ def emulated(options: argparse.Namespace, scratch: Path) -> bool:
         guest_files=options.cpus + 1 if options.interrupts == "aia" else 0,
         disks=[
             wirt.Disk(options.lab, "virtio-mmio", read_only=True, serial="lab"),
-            inner_image(guest.kernel, scratch),
-            inner_disk,
+            inner_image(kernel, scratch),
+            *disks,
         ],
+        **parts,
     )
+
+
+def emulated(options: argparse.Namespace, scratch: Path) -> bool:
+    """The inner disk and network are QEMU's."""
+    guest = pulled()
+    inner_disk = random_disk("virtio-mmio", serial="nested")
+    machine = outer_machine(options, scratch, guest.kernel, "", [inner_disk], initrd=outer_initrd())
     with machine as vm:
         shell = begin(vm)
         shell.check(f"(nc -ll -p {_PORT} -e cat >/dev/null 2>&1 &)")
@@ -378,29 +392,16 @@ def reads_and_writes(inner: Shell, device: str, disk: wirt.Disk) -> bool:
 
 def passed_through(options: argparse.Namespace, scratch: Path) -> bool:
     """The inner disks and its network are the outer machine's PCI functions, behind its IOMMU."""
-    disks = {
-        name: wirt.Disk.memory(f"{_DISK_MIB}M", bus)  # type: ignore[arg-type]
-        for name, bus in (("/dev/sda", "ahci"), ("/dev/vda", "virtio-pci"))
-    }
-    for disk_ in disks.values():
-        for number in range(_DISK_MIB):
-            disk_.write(number << 20, os.urandom(1 << 20))
+    disks = {"/dev/sda": random_disk("ahci"), "/dev/vda": random_disk("virtio-pci")}
     lan = wirt.Switch()
-    machine = wirt.Machine(
+    machine = outer_machine(
+        options,
+        scratch,
         options.kernel,
+        "iommu.passthrough=0 iommu.strict=1 iommufd.allow_unsafe_interrupts=1",
+        list(disks.values()),
         initrd=pulled().initrd,
-        cmdline="earlycon=sbi console=ttyS0 iommu.passthrough=0 iommu.strict=1 iommufd.allow_unsafe_interrupts=1",
-        memory="1G",
-        cpus=options.harts,
-        isa="rva23s64",
-        interrupts=options.interrupts,
-        guest_files=options.cpus + 1 if options.interrupts == "aia" else 0,
         iommu="platform",
-        disks=[
-            wirt.Disk(options.lab, "virtio-mmio", read_only=True, serial="lab"),
-            inner_image(options.kernel, scratch),
-            *disks.values(),
-        ],
         nets=[lan.port(model="e1000e")],
     )
     with busybox_machine(nets=[lan.port()]) as peer, contextlib.ExitStack() as machines:

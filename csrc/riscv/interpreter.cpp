@@ -522,31 +522,21 @@ resume:
     if (INTERRUPTED) goto settle;
     goto find;
 
-unknown : {
-    // By the jump at `insn`.
-    const JumpEntry& jump = fetch_set_->jump[TlbSet::jump_index(target)];
-    if (LIKELY(jump.pc == target)) {
-        JumpTargets*& known = const_cast<Place&>(PLACE).targets;
-        insn = jump.block->insns;
-        blocks_.remember_target(known, fetch_set_->jump_version, target, jump.block->insns);
-        ENTER;
+unknown:
+    // By the jump at `insn`, which remembers the place if it is a known one.
+    if (const JumpEntry& jump = fetch_set_->jump[TlbSet::jump_index(target)]; LIKELY(jump.pc == target)) {
+        blocks_.remember_target(const_cast<Place&>(PLACE).targets, fetch_set_->jump_version, target,
+                                jump.block->insns);
     }
-    pc_ = target;
-    cycles_ = cycles;
-    goto find;
-}
 
-elsewhere : {
-    // A known place on another page.
-    const JumpEntry& jump = fetch_set_->jump[TlbSet::jump_index(target)];
-    if (LIKELY(jump.pc == target)) {
+elsewhere:
+    // A place on another page, known or now found.
+    if (const JumpEntry& jump = fetch_set_->jump[TlbSet::jump_index(target)]; LIKELY(jump.pc == target)) {
         insn = jump.block->insns;
         ENTER;
     }
     pc_ = target;
     cycles_ = cycles;
-    goto find;
-}
 
 find : {
     // pc_ and cycles_ say where to go on.

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import wirt
+from support.echo_guest import answers, echoing
 from support.fault_proxy import Fault, FaultProxy
 from wirt.migration import source as source_module
 from wirt.migration.destination import Reception
@@ -62,18 +63,6 @@ def migrate(vm, proxy, **options):
         return vm.migrate(f"unix:{proxy.path}", **options)
     finally:
         over.set()
-
-
-def echoing(build, **options):
-    vm = build("echo", **options)
-    vm.start()
-    vm.console.expect("echo ready", timeout=600)
-    return vm
-
-
-def answers(vm):
-    vm.console.send("who\n")
-    vm.console.expect("echo: who", timeout=600)
 
 
 def exactly_one_runs(vm, there):

@@ -9,14 +9,13 @@ import threading
 import pytest
 
 import wirt
+from support.echo_guest import echoing
 
 
 @pytest.mark.parametrize("mode", ["precopy", "postcopy", "hybrid"])
 @pytest.mark.parametrize("cpus", [1, 4])
 def test_a_guest_goes_on_where_it_was(build, receive, mode, cpus):
-    vm = build("echo", cpus=cpus)
-    vm.start()
-    vm.console.expect("echo ready", timeout=600)
+    vm = echoing(build, cpus=cpus)
     there = receive()
     report = vm.migrate(there.address, mode=mode)
     assert vm.state == "closed"
@@ -67,9 +66,7 @@ def test_memory_that_is_written_meanwhile_arrives(build, receive, compress, cpus
 
 
 def test_a_paused_machine_stays_paused(build, receive):
-    vm = build("echo")
-    vm.start()
-    vm.console.expect("echo ready", timeout=600)
+    vm = echoing(build)
     vm.pause()
     before = vm.state_hash()
     there = receive()
@@ -80,9 +77,7 @@ def test_a_paused_machine_stays_paused(build, receive):
 
 
 def test_there_and_back_again(build, receive):
-    vm = build("echo")
-    vm.start()
-    vm.console.expect("echo ready", timeout=600)
+    vm = echoing(build)
     for number in range(4):
         there = receive()
         vm.migrate(there.address)
@@ -159,9 +154,7 @@ def test_a_stream_goes_on_when_one_end_moves(build, receive):
 
 
 def test_nobody_resumes_or_changes_a_machine_that_is_on_its_way(build, receive):
-    vm = build("echo", memory="64M")
-    vm.start()
-    vm.console.expect("echo ready", timeout=600)
+    vm = echoing(build, memory="64M")
     there = receive()
     seen = []
 
@@ -196,9 +189,7 @@ def test_what_cannot_converge_is_given_up_and_goes_on(build, receive):
 def test_machines_of_one_process_can_race(build, receive):
     moves = []
     for _ in range(3):
-        vm = build("echo")
-        vm.start()
-        vm.console.expect("echo ready", timeout=600)
+        vm = echoing(build)
         there = receive()
         thread = threading.Thread(target=vm.migrate, args=(there.address,))
         thread.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import wirt
+from support.echo_guest import answers, echoing
 from support.firmware import SPIN
 from wirt import _core
 from wirt.description import build as build_from
@@ -35,16 +36,13 @@ def test_who_waits_for_a_page_waits_neither_for_the_push_nor_for_the_bandwidth(b
     pushers = []
     monkeypatch.setattr(Pusher, "run", book_out)
     monkeypatch.setattr(Channel, "send", stick)
-    vm = build("echo")
-    vm.start()
-    vm.console.expect("echo ready", timeout=600)
+    vm = echoing(build)
     there = receive()
     source = threading.Thread(target=vm.migrate, args=(there.address,), kwargs={"mode": "postcopy"})
     source.start()
     moved = there.result()
     assert stuck.wait(600)
-    moved.console.send("who\n")
-    moved.console.expect("echo: who", timeout=600)
+    answers(moved)
     missing = moved.migration.missing_pages
     assert missing > 0
     vm.migration._options.bandwidth = None
@@ -102,15 +100,12 @@ def test_the_second_connection_may_come_before_anything_is_known(build, receive,
     take = Reception._take_faults
     monkeypatch.setattr(Reception, "_prepare", late)
     monkeypatch.setattr(Reception, "_take_faults", here)
-    vm = build("echo")
-    vm.start()
-    vm.console.expect("echo ready", timeout=600)
+    vm = echoing(build)
     there = receive()
     vm.migrate(there.address, mode="postcopy")
     moved = there.result()
     assert vm.migration.error is None  # no connection had to be mended
-    moved.console.send("who\n")
-    moved.console.expect("echo: who", timeout=600)
+    answers(moved)
 
 
 def test_nothing_is_pushed_while_an_answer_is_being_made(build, receive, monkeypatch):
@@ -146,9 +141,7 @@ def test_nothing_is_pushed_while_an_answer_is_being_made(build, receive, monkeyp
 
     monkeypatch.setattr(Pusher, "run", watch)
     monkeypatch.setattr(Channel, "send", answer_late)
-    vm = build("echo")
-    vm.start()
-    vm.console.expect("echo ready", timeout=600)
+    vm = echoing(build)
     there = receive()
     vm.migrate(there.address, mode="postcopy")
     assert there.result().migration.missing_pages == 0

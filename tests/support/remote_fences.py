@@ -194,18 +194,23 @@ class RemoteFences:
             asm.li(T1, entry)
             asm.op("sd", 0, T0, T1)
 
+    def _wait_while(self, branch: str, cell: int, than: int) -> None:
+        """As long as a cell, as t0, compares so with a register."""
+        again = self.fresh()
+        self.asm.label(again)
+        self.asm.op("pause")
+        self.asm.op("ld", T0, CELL, imm=cell)
+        self.asm.jump(again, branch, rs1=T0, rs2=than)
+
     def _wait_for_progress(self) -> None:
         """Until each worker has made two more rounds: the second began after this."""
         asm = self.asm
         self.full_fence()
         for hart in range(1, self.workers + 1):
-            asm.op("ld", T1, CELL, imm=PROGRESS + LINES_OF_HART * (hart - 1))
+            progress = PROGRESS + LINES_OF_HART * (hart - 1)
+            asm.op("ld", T1, CELL, imm=progress)
             asm.op("addi", T1, T1, imm=2)
-            again = self.fresh()
-            asm.label(again)
-            asm.op("pause")
-            asm.op("ld", T0, CELL, imm=PROGRESS + LINES_OF_HART * (hart - 1))
-            asm.jump(again, "blt", rs1=T0, rs2=T1)
+            self._wait_while("blt", progress, T1)
         self.full_fence()
 
     def _fence_workers(self) -> None:
@@ -230,11 +235,7 @@ class RemoteFences:
         for hart in range(1, self.workers + 1):
             asm.op("sw", 0, T0, T1, imm=4 * hart)
         for hart in range(1, self.workers + 1):
-            again = self.fresh()
-            asm.label(again)
-            asm.op("pause")
-            asm.op("ld", T0, CELL, imm=ACKNOWLEDGED + LINES_OF_HART * (hart - 1))
-            asm.jump(again, "bne", rs1=T0, rs2=CHANGES)
+            self._wait_while("bne", ACKNOWLEDGED + LINES_OF_HART * (hart - 1), CHANGES)
         self.full_fence()
 
     def _change_translation(self) -> None:
