@@ -530,7 +530,7 @@ unknown:
     }
 
 elsewhere:
-    // A place on another page, known or now found.
+    // Also of jumps to known places on other pages.
     if (const JumpEntry& jump = fetch_set_->jump[TlbSet::jump_index(target)]; LIKELY(jump.pc == target)) {
         insn = jump.block->insns;
         ENTER;
